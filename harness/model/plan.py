@@ -1,0 +1,98 @@
+"""A plan: one question, its arms, load, faults and checks with limits. Parsed by harness.plan, never built by hand
+outside tests. Units stand last in names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CheckSpec:
+    """One check with its limits, e.g. ``CheckSpec("no-loss", {"lost_max": 0})``."""
+
+    name: str
+    limits: Mapping[str, float]
+    arms: tuple[str, ...] = ()  #: only these arms; () = all
+
+
+@dataclass(frozen=True)
+class FaultSpec:
+    """One fault.
+
+    :param kind: name of an action in harness.chaos.actions, e.g. ``kill_pod``.
+    :param target: how the victim is chosen: ``component`` and how many (``pods``), resolved with the plan's seed.
+    :param when: trigger, one of ``{"at_s": 20}``, ``{"queue_acked": 200}``, ``{"accepted": 2000}``.
+    :param deadline_s: the fault and its undo must be over by then, counted from the trigger.
+    """
+
+    name: str
+    kind: str
+    target: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    when: Mapping[str, float]
+    deadline_s: float
+    arms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One variant of the system under test. ``expect_fail``: the checks that must fail here (a planted defect)."""
+
+    name: str
+    variants: tuple[str, ...]
+    main: bool = True
+    expect_fail: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class LoadSpec:
+    """What is sent and read.
+
+    :param scenario: file name in ``scenarios/`` without ``.py``.
+    :param params: the scenario's own parameters; their names and units stand in its docstring.
+    """
+
+    scenario: str
+    params: Mapping[str, Any]
+    intake_deadline_s: float  #: every offered mail must be accepted by then, from the start of the burst
+    settle_s: float  #: longest wait for queues to empty after the load
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole plan, validated."""
+
+    name: str
+    title: str
+    question: str
+    claims: tuple[str, ...]
+    profile: str
+    topology: str
+    seed: int
+    time_scale: float
+    users: int
+    load: LoadSpec
+    arms: tuple[Arm, ...]
+    checks: tuple[CheckSpec, ...]
+    faults: tuple[FaultSpec, ...] = ()
+    findings: tuple[str, ...] = ()  #: names of modules in harness.claims
+    budget: Mapping[str, float] = field(default_factory=dict)  #: minutes, mails, pods_killed
+    held_constant: Mapping[str, str] = field(default_factory=dict)  #: what else could bound the intake, printed
+    experiment: Mapping[str, Any] = field(default_factory=dict)  #: the chaostoolkit part as it stands in the file
+    source: str = ""  #: path of the file
+    sha256: str = ""  #: of the file's bytes
+
+    def arm(self, name: str) -> Arm:
+        """The arm called ``name``; KeyError when there is none."""
+        return next(a for a in self.arms if a.name == name) if name in self.arm_names else _missing(name)
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        return tuple(a.name for a in self.arms)
+
+
+def _missing(name: str) -> Arm:
+    raise KeyError(name)

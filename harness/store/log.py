@@ -1,0 +1,130 @@
+"""Append-only logs in CRC'd blocks: what one process of a run writes, and how it is read back.
+
+Format: the eight bytes ``MGLOG\\x00\\x01\\n``, then blocks ``<u32 length><u32 crc32><u8 type><payload>``; length counts type and
+payload, the CRC covers them. Type 1 is JSON lines (one event each), others are packed rows of harness.store.ops. One block
+is one write(2), so SIGKILL of the writer loses nothing that was flushed. It is not safe against power loss.
+A log that was closed well ends with the event ``log_closed``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from harness.support.clock import now_ns
+
+MAGIC = b"MGLOG\x00\x01\n"
+JSON_BLOCK = 1
+BLOCK_BYTES_MAX = 64 << 20
+
+
+class LogWriter:
+    """Writes one log. Not thread-safe: one writer, one thread.
+
+    :param path: must not exist yet.
+    :param writer: who writes (``load``, ``observe``, …), kept in the first event.
+    :raises OSError: disk full and the like; what was flushed before stays readable.
+    """
+
+    def __init__(self, path: Path, writer: str) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        os.write(self._fd, MAGIC)
+        self._events = bytearray()
+        self.event("log_opened", writer=writer, pid=os.getpid())
+        self.flush()
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Buffer one JSON event. ``t`` is now unless given."""
+        fields.setdefault("t", now_ns())
+        self._events += json.dumps({"kind": kind, **fields}, separators=(",", ":"), default=str).encode() + b"\n"
+
+    def rows(self, block_type: int, payload: bytes | bytearray) -> None:
+        """Write packed rows (see store.ops) as one block, at once."""
+        self._block(block_type, payload)
+
+    def flush(self) -> None:
+        """Hand buffered events to the kernel as one block."""
+        if self._events:
+            self._block(JSON_BLOCK, self._events)
+            self._events = bytearray()
+
+    def close(self) -> None:
+        """Write ``log_closed``, flush, fsync. A log without it counts as cut off."""
+        if self._fd >= 0:
+            self.event("log_closed")
+            self.flush()
+            os.fsync(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _block(self, block_type: int, payload: bytes | bytearray) -> None:
+        body = bytes((block_type,)) + payload
+        view = memoryview(struct.pack("<II", len(body), zlib.crc32(body)) + body)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def __enter__(self) -> LogWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block that read back whole."""
+
+    type: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Where a log stops being what was written."""
+
+    path: str
+    offset: int
+    what: str
+
+
+def read_blocks(path: Path) -> Iterator[Block | Damage]:
+    """Every whole block in order; a Damage at the first that is not, and then nothing more."""
+    with path.open("rb") as handle:
+        if handle.read(len(MAGIC)) != MAGIC:
+            yield Damage(str(path), 0, "not a log, or its head is damaged")
+            return
+        while head := handle.read(8):
+            offset = handle.tell() - len(head)
+            if len(head) < 8:
+                yield Damage(str(path), offset, "cut off in a block's head")
+                return
+            length, crc = struct.unpack("<II", head)
+            if not 1 <= length <= BLOCK_BYTES_MAX:
+                yield Damage(str(path), offset, f"impossible block length {length}")
+                return
+            body = handle.read(length)
+            if len(body) < length:
+                yield Damage(str(path), offset, "cut off in a block")
+                return
+            if zlib.crc32(body) != crc:
+                yield Damage(str(path), offset, "checksum does not match")
+                return
+            yield Block(body[0], body[1:])
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any] | Damage]:
+    """The JSON events of a log in order, and a Damage where it ends too early."""
+    for block in read_blocks(path):
+        if isinstance(block, Damage):
+            yield block
+        elif block.type == JSON_BLOCK:
+            for line in block.payload.splitlines():
+                yield json.loads(line)

@@ -1,0 +1,33 @@
+"""The one clock of a run: CLOCK_MONOTONIC, shared by every process of this host since boot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from harness.errors import NotReady
+
+T = TypeVar("T")
+
+
+def now_ns() -> int:
+    """Nanoseconds on the run's clock."""
+    return time.monotonic_ns()
+
+
+def wait_for(probe: Callable[[], T | None], *, deadline_s: float, what: str, every_s: float = 0.5) -> T:
+    """Call ``probe`` until it returns something true.
+
+    :param probe: returns a true value when the condition holds; its exceptions pass through.
+    :param what: completes the sentence "waited N s for …".
+    :raises NotReady: after ``deadline_s`` seconds.
+    """
+    end = time.monotonic() + deadline_s
+    while True:
+        found = probe()
+        if found:
+            return found
+        if time.monotonic() >= end:
+            raise NotReady(f"waited {deadline_s:.0f} s for {what}, in vain")
+        time.sleep(min(every_s, max(0.01, end - time.monotonic())))
