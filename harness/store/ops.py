@@ -27,7 +27,7 @@ USEROP = np.dtype(
 )
 
 #: Block type byte of each record type in a log (``store.log``). 1 is JSON lines.
-BLOCK_TYPES: dict[int, np.dtype] = {2: OFFER, 3: INVOKE, 4: DONE, 5: USEROP}  # type: ignore[type-arg]
+BLOCK_TYPES: dict[int, np.dtype[np.void]] = {2: OFFER, 3: INVOKE, 4: DONE, 5: USEROP}
 
 
 def pack_enhanced(text: str) -> int:
