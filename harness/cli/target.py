@@ -1,0 +1,48 @@
+"""Which cluster a command acts on. There is no implicit current context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from harness.cluster import kind as kind_cluster
+from harness.cluster.context import target_for_context
+from harness.errors import NotReady, UsageError
+from harness.model.target import Target
+from harness.support.checkout import Checkout
+from harness.support.progress import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def target_options(command: F) -> F:
+    """Adds ``--target`` and ``--context``."""
+    command = click.option("--context", default=None, help="a context of your kubeconfig that your configuration allows")(command)
+    return click.option(
+        "--target", "target_kind", type=click.Choice(["kind", "context"]), default="kind", show_default=True,
+        help="kind: this checkout's own cluster",
+    )(command)
+
+
+def target_for(
+    checkout: Checkout, progress: Progress, *, target_kind: str | None, context: str | None, topology: str = "single", start: bool = True
+) -> Target:
+    """The target that the options name.
+
+    :param start: bring a kind cluster up where there is none.
+    :raises UsageError: ``--context`` without ``--target context`` or the other way round.
+    :raises GuardRefused: a context that the user's configuration does not allow.
+    """
+    if (target_kind == "context") != (context is not None):
+        raise UsageError("--target context and --context NAME go together")
+    if context is not None:
+        return target_for_context(context, checkout)
+    if start:
+        with checkout.lock("cluster"):
+            return kind_cluster.up(checkout, topology, progress)
+    found = kind_cluster.current(checkout)
+    if found is None:
+        raise NotReady("there is no cluster", where=checkout.cluster_name, todo="mailgale cluster up")
+    return found

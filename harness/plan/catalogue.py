@@ -1,0 +1,35 @@
+"""The names a plan may use. Filled by the layers above (which know the checks and claims), so that reading stays pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from harness.model.faults import FaultKind
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything that can be named in a plan.
+
+    :param checks: check → limit → default (None: the plan must give it).
+    """
+
+    scenarios: frozenset[str]
+    variants: frozenset[str]
+    profiles: frozenset[str]
+    topologies: frozenset[str]
+    components: frozenset[str]
+    claims: frozenset[str]
+    checks: Mapping[str, Mapping[str, float | None]]
+    faults: Mapping[str, FaultKind] = field(default_factory=dict)
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """``did you mean 'x'?`` or the list of what exists, for the end of an error sentence."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"valid: {', '.join(names)}" if names else "there is none"

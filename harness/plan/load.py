@@ -1,0 +1,212 @@
+"""From a plan's file to a ``Plan``, with every name checked before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import PlanError
+from harness.model.plan import Arm, CheckSpec, FaultSpec, LoadSpec, Plan
+from harness.plan.catalogue import Catalogue, nearest
+from harness.plan.schema import ArmBlock, CheckBlock, FaultBlock, PlanBlock
+from harness.plan.source import Path_, Source, read_yaml
+
+ACTIONS_MODULE = "harness.chaos.actions"
+_TOP_KEYS = frozenset(
+    {"title", "description", "version", "tags", "configuration", "secrets", "steady-state-hypothesis", "method",
+     "rollbacks", "controls", "runtime", "extensions", "contributions"}
+)
+_TRIGGERS = frozenset({"at_s", "queue_acked", "accepted"})
+#: Without these no PASS is possible, so every plan has them whether it names them or not.
+EVIDENCE_CHECKS = ("evidence-complete", "load-was-real", "faults-happened")
+
+
+def load_plan(path: Path, catalogue: Catalogue, *, shown_as: str = "") -> Plan:
+    """Read and validate one plan.
+
+    :param path: the YAML file.
+    :param catalogue: the names that exist.
+    :param shown_as: how error messages name the file (default: ``path``).
+    :raises PlanError: file, line, what is wrong, and the nearest valid name. Nothing has been touched then.
+    """
+    source = read_yaml(path, shown_as=shown_as)
+    index = _extension_index(source)
+    block = _parse(source, ("extensions", index))
+    names = _Names(source, ("extensions", index), catalogue)
+    names.check(block)
+    return Plan(
+        name=path.stem,
+        title=str(source.data["title"]),
+        question=block.question,
+        claims=tuple(block.claims),
+        profile=block.profile,
+        topology=block.topology,
+        seed=block.seed,
+        time_scale=block.time_scale,
+        users=block.users,
+        load=LoadSpec(block.load.scenario, block.load.params, block.load.intake_deadline_s, block.load.settle_s),
+        arms=tuple(_arm(a) for a in block.arms),
+        checks=_checks(block, catalogue),
+        faults=tuple(names.fault(f) for f in block.faults),
+        findings=tuple(block.findings),
+        budget=block.budget.model_dump(),
+        held_constant=block.held_constant,
+        experiment={k: v for k, v in source.data.items() if k != "extensions"},
+        source=shown_as or str(path),
+        sha256=source.sha256,
+    )
+
+
+def _extension_index(source: Source) -> int:
+    for key in source.data:
+        if key not in _TOP_KEYS:
+            raise source.error((key,), f"unknown key '{key}'", nearest(str(key), _TOP_KEYS))
+    for key in ("title", "description", "method", "extensions"):
+        if key not in source.data:
+            raise source.error((), f"'{key}' is missing")
+    found = [i for i, e in enumerate(source.data["extensions"] or []) if isinstance(e, dict) and e.get("name") == "mailgale"]
+    if len(found) != 1:
+        raise source.error(("extensions",), "exactly one extension must be called 'mailgale'")
+    return found[0]
+
+
+def _parse(source: Source, base: tuple[str | int, ...]) -> PlanBlock:
+    try:
+        return PlanBlock.model_validate(source.data["extensions"][base[1]])
+    except ValidationError as error:
+        first = error.errors()[0]
+        loc = tuple(first["loc"])
+        raise _sentence(source, base + loc, loc, first) from None
+
+
+def _sentence(source: Source, path: Path_, loc: tuple[str | int, ...], first: Mapping[str, Any]) -> PlanError:
+    name = ".".join(str(p) for p in loc)
+    if first["type"] == "extra_forbidden":
+        return source.error(path, f"unknown key '{loc[-1]}'", nearest(str(loc[-1]), _fields(loc[:-1])))
+    if first["type"] == "missing":
+        return source.error(path, f"'{name}' is missing")
+    return source.error(path, f"'{name}': {first['msg'].lower()}")
+
+
+def _fields(loc: tuple[str | int, ...]) -> Iterable[str]:
+    """The keys that are valid at ``loc`` of the extension."""
+    model: Any = PlanBlock
+    for step in loc:
+        if isinstance(step, int) or not hasattr(model, "model_fields"):
+            continue
+        if step not in model.model_fields:
+            continue
+        model = model.model_fields[step].annotation
+        for inner in getattr(model, "__args__", ()):
+            model = inner if hasattr(inner, "model_fields") else model
+    return getattr(model, "model_fields", {})
+
+
+def _arm(block: ArmBlock) -> Arm:
+    return Arm(block.name, tuple(block.variants), block.main, tuple(block.expect.get("fail", ())), block.note)
+
+
+def _checks(block: PlanBlock, catalogue: Catalogue) -> tuple[CheckSpec, ...]:
+    wanted: dict[str, CheckBlock] = {n: CheckBlock() for n in EVIDENCE_CHECKS if n in catalogue.checks}
+    wanted.update(block.checks)
+    return tuple(
+        CheckSpec(name, {**{k: v for k, v in catalogue.checks[name].items() if v is not None}, **given.limits}, tuple(given.arms))
+        for name, given in wanted.items()
+    )
+
+
+class _Names:
+    """Checks every name in a parsed block against the catalogue."""
+
+    def __init__(self, source: Source, base: tuple[str | int, ...], catalogue: Catalogue) -> None:
+        self.source, self.base, self.catalogue = source, base, catalogue
+
+    def check(self, block: PlanBlock) -> None:
+        c = self.catalogue
+        self._known(block.profile, c.profiles, "profile", "profile")
+        self._known(block.topology, c.topologies, "topology", "topology")
+        self._known(block.load.scenario, c.scenarios, "scenario", "load", "scenario")
+        for i, finding in enumerate(block.findings):
+            self._known(finding, c.claims, "finding", "findings", i)
+        self._arms(block)
+        self._check_limits(block)
+        self._faults(block)
+
+    def _known(self, name: str, valid: Iterable[str], kind: str, *path: str | int) -> None:
+        names = set(valid)
+        if name not in names:
+            raise self.source.error((*self.base, *path), f"there is no {kind} '{name}'", nearest(name, names))
+
+    def _arms(self, block: PlanBlock) -> None:
+        seen: set[str] = set()
+        for i, arm in enumerate(block.arms):
+            if arm.name in seen:
+                raise self.source.error((*self.base, "arms", i), f"arm '{arm.name}' stands twice")
+            seen.add(arm.name)
+            for j, variant in enumerate(arm.variants):
+                self._known(variant, self.catalogue.variants, "variant", "arms", i, "variants", j)
+            for key in arm.expect:
+                self._known(key, {"fail"}, "expectation", "arms", i, "expect", key)
+            for j, name in enumerate(arm.expect.get("fail", [])):
+                self._known(name, block.checks, "check in this plan", "arms", i, "expect", "fail", j)
+
+    def _check_limits(self, block: PlanBlock) -> None:
+        arms = {a.name for a in block.arms}
+        for name, check in block.checks.items():
+            self._known(name, self.catalogue.checks, "check", "checks", name)
+            limits = self.catalogue.checks[name]
+            for limit in check.limits:
+                self._known(limit, limits, f"limit of {name}", "checks", name, "limits", limit)
+            for limit, default in limits.items():
+                if default is None and limit not in check.limits:
+                    raise self.source.error((*self.base, "checks", name), f"check '{name}' needs the limit '{limit}'")
+            for j, arm in enumerate(check.arms):
+                self._known(arm, arms, "arm", "checks", name, "arms", j)
+
+    def _faults(self, block: PlanBlock) -> None:
+        named = [f.name for f in block.faults]
+        for i, activity in enumerate(self._actions()):
+            if activity.get("name") not in named:
+                raise self.source.error(("method", i), f"the fault '{activity.get('name')}' has no entry under 'faults', so no trigger")
+        arms = {a.name for a in block.arms}
+        for i, fault in enumerate(block.faults):
+            for key in fault.when:
+                self._known(key, _TRIGGERS, "trigger", "faults", i, "when", key)
+            for j, arm in enumerate(fault.arms):
+                self._known(arm, arms, "arm", "faults", i, "arms", j)
+
+    def _actions(self) -> list[dict[str, Any]]:
+        method = self.source.data["method"] or []
+        return [a for a in method if isinstance(a, dict) and a.get("type") == "action"]
+
+    def fault(self, block: FaultBlock) -> FaultSpec:
+        """The FaultSpec of ``block`` and its activity in ``method``."""
+        actions = {a.get("name"): (i, a) for i, a in enumerate(self._actions())}
+        if block.name not in actions:
+            raise self.source.error((*self.base, "faults"), f"no action in 'method' is called '{block.name}'", nearest(block.name, map(str, actions)))
+        i, activity = actions[block.name]
+        provider = activity.get("provider") or {}
+        if provider.get("module") != ACTIONS_MODULE:
+            raise self.source.error(("method", i), f"faults come from the module {ACTIONS_MODULE}")
+        kind = str(provider.get("func", ""))
+        if kind not in self.catalogue.faults:
+            raise self.source.error(("method", i, "provider", "func"), f"there is no fault '{kind}'", nearest(kind, self.catalogue.faults))
+        return self._with_arguments(block, i, kind, dict(provider.get("arguments") or {}))
+
+    def _with_arguments(self, block: FaultBlock, i: int, kind: str, given: dict[str, Any]) -> FaultSpec:
+        known = self.catalogue.faults[kind]
+        where = ("method", i, "provider", "arguments")
+        for key in given:
+            if key not in {*known.target, *known.arguments}:
+                raise self.source.error((*where, key), f"'{kind}' has no argument '{key}'", nearest(key, [*known.target, *known.arguments]))
+        target = {k: v for k, v in given.items() if k in known.target}
+        if not target:
+            raise self.source.error(("method", i), f"the fault '{block.name}' has no target", f"give one of: {', '.join(known.target)}")
+        component = target.get("component")
+        if component is not None and component not in self.catalogue.components:
+            raise self.source.error((*where, "component"), f"there is no component '{component}'", nearest(str(component), self.catalogue.components))
+        arguments = {k: v for k, v in given.items() if k in known.arguments}
+        return FaultSpec(block.name, kind, target, arguments, block.when, block.deadline_s, tuple(block.arms))

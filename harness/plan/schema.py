@@ -1,0 +1,77 @@
+"""The shape of the extension ``mailgale`` in a plan, as pydantic models. ``mailgale plan schema`` prints it as JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,40}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoadBlock(_Strict):
+    """What is sent and read."""
+
+    scenario: Name
+    intake_deadline_s: float = Field(gt=0, le=86400, description="every offered mail is accepted by then, from the start of the burst")
+    settle_s: float = Field(gt=0, le=86400, description="longest wait for queues to empty after the load")
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class ArmBlock(_Strict):
+    """One variant of the system under test."""
+
+    name: Name
+    variants: list[Name] = Field(min_length=1)
+    main: bool = True
+    note: str = ""
+    expect: dict[str, list[Name]] = Field(default_factory=dict)
+
+
+class FaultBlock(_Strict):
+    """When a fault of ``method`` strikes, and in which arms."""
+
+    name: Name
+    when: dict[str, float] = Field(min_length=1, max_length=1)
+    deadline_s: float = Field(gt=0, le=3600)
+    arms: list[Name] = Field(default_factory=list)
+
+
+class CheckBlock(_Strict):
+    """Limits of one check."""
+
+    limits: dict[str, float] = Field(default_factory=dict)
+    arms: list[Name] = Field(default_factory=list)
+
+
+class Budget(_Strict):
+    """The run stops when one of these is reached (exit 9)."""
+
+    minutes: float = Field(gt=0)
+    mails: int = Field(gt=0)
+    pods_killed: int = Field(default=0, ge=0)
+
+
+class PlanBlock(_Strict):
+    """The extension ``mailgale``."""
+
+    name: str = Field(pattern="^mailgale$")
+    version: int = Field(ge=1, le=1)
+    question: str = Field(min_length=10)
+    claims: list[str] = Field(default_factory=list)
+    findings: list[Name] = Field(default_factory=list)
+    profile: Name = "minimal"
+    topology: Name = "single"
+    seed: int = Field(ge=0)
+    time_scale: float = Field(ge=1, le=1000)
+    users: int = Field(ge=8, le=100000)
+    budget: Budget
+    load: LoadBlock
+    arms: list[ArmBlock] = Field(min_length=1)
+    faults: list[FaultBlock] = Field(default_factory=list)
+    checks: dict[Name, CheckBlock] = Field(min_length=1)
+    held_constant: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,97 @@
+"""A plan that cannot be run is refused with file, line and the nearest valid name, before anything is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.catalogue import catalogue, entries, find_plan
+from harness.errors import PlanError
+from harness.plan import load_plan
+from harness.support.checkout import Checkout
+
+CHECKOUT = Checkout.find()
+GOOD = (CHECKOUT.root / "experiments" / "mx-pod-kill.yaml").read_text()
+
+
+def refusal(tmp_path: Path, text: str) -> PlanError:
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    with pytest.raises(PlanError) as caught:
+        load_plan(path, catalogue(CHECKOUT), shown_as="plan.yaml")
+    assert caught.value.exit_code == 4
+    return caught.value
+
+
+def line_of(text: str, part: str) -> int:
+    return next(i for i, line in enumerate(text.splitlines(), 1) if part in line)
+
+
+@pytest.mark.parametrize("path", sorted(CHECKOUT.root.glob("experiments/*.yaml")), ids=lambda p: p.stem)
+def test_every_plan_of_the_project_is_valid(path: Path):
+    plan = find_plan(CHECKOUT, path.stem)
+    assert plan.arms
+    assert {"evidence-complete", "load-was-real", "faults-happened"} <= {c.name for c in plan.checks}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("time_scale:", "time_scael:", "did you mean 'time_scale'?"),
+        ("title:", "titel:", "did you mean 'title'?"),
+        ("mx-1x, queue-on-pvc", "mx-1x, queue-on-pcv", "did you mean 'queue-on-pvc'?"),
+        ("scenario: friday", "scenario: firday", "did you mean 'friday'?"),
+        ("profile: minimal", "profile: minimum", "did you mean 'minimal'?"),
+        ("no-loss: {}", "no-los: {}", "did you mean 'no-loss'?"),
+        ("func: kill_pod", "func: kill_pods", "did you mean 'kill_pod'?"),
+        ("component: mx,", "component: mxx,", "did you mean 'mx'?"),
+        ("queue_acked: 200", "queue_akced: 200", "did you mean 'queue_acked'?"),
+        ("expect: {fail: [no-loss]}", "expect: {fail: [no-lss]}", "did you mean 'no-loss'?"),
+        ("    topology: single", "    topology: sinlge", "did you mean 'single'?"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_its_line_and_the_nearest_valid_one(tmp_path: Path, old: str, new: str, says: str):
+    text = GOOD.replace(old, new, 1)
+    error = refusal(tmp_path, text)
+    assert says in str(error)
+    assert error.where == f"plan.yaml:{line_of(text, new.strip())}"
+
+
+def test_a_fault_without_target_is_refused(tmp_path: Path):
+    error = refusal(tmp_path, GOOD.replace("{component: mx, pods: 1, grace_s: 0}", "{grace_s: 0}"))
+    assert "has no target" in str(error)
+
+
+def test_a_fault_without_trigger_is_refused(tmp_path: Path):
+    text = GOOD.replace("      - {name: kill-mx, when: {queue_acked: 200}, deadline_s: 120}\n", "").replace("    faults:\n", "")
+    assert "no trigger" in str(refusal(tmp_path, text))
+
+
+def test_a_missing_limit_is_refused(tmp_path: Path):
+    text = GOOD.replace("      no-loss: {}", "      no-loss: {}\n      delivery-latency: {}")
+    error = refusal(tmp_path, text)
+    assert "delivery-latency" in str(error)
+    assert "limit" in str(error)
+
+
+def test_an_arm_without_variants_is_refused(tmp_path: Path):
+    error = refusal(tmp_path, GOOD.replace("variants: [mx-1x, queue-on-pvc]", "variants: []"))
+    assert error.where == f"plan.yaml:{line_of(GOOD, '- {name: queue-on-pvc')}"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("a: 1\na: 2\n", "stands twice"), ("a: &x 1\nb: *x\n", "aliases"), ("- 1\n", "mapping"), ("", "mapping"), ("a: [", "not valid")],
+)
+def test_yaml_that_hides_something_is_refused(tmp_path: Path, text: str, says: str):
+    assert says in str(refusal(tmp_path, text))
+
+
+def test_a_plan_that_does_not_exist_is_refused_with_the_nearest_name():
+    with pytest.raises(PlanError, match="did you mean 'friday-burst'"):
+        find_plan(CHECKOUT, "fridayburst")
+
+
+def test_the_catalogue_describes_everything_it_lists():
+    assert [e for e in entries(CHECKOUT) if not e.text] == []
