@@ -13,7 +13,14 @@ import click
 from harness import __version__
 from harness.cli.cluster import cluster, doctor, stack
 from harness.cli.plan import list_command, plan
-from harness.cli.run import judge_command, preflight_command, rehearse_command, report_command, run_command, runs
+from harness.cli.run import (
+    judge_command,
+    preflight_command,
+    rehearse_command,
+    report_command,
+    run_command,
+    runs,
+)
 from harness.cli.terminal import console
 from harness.errors import Interrupted, MailgaleError
 

@@ -1,1 +1,1 @@
-""""""
+"""Questions to the lab's own resolvers, on the wire."""
