@@ -3,7 +3,8 @@
 Format: the eight bytes ``MGLOG\\x00\\x01\\n``, then blocks ``<u32 length><u32 crc32><u8 type><payload>``; length counts type and
 payload, the CRC covers them. Type 1 is JSON lines (one event each), others are packed rows of harness.store.ops. One block
 is one write(2), so SIGKILL of the writer loses nothing that was flushed. It is not safe against power loss.
-A log that was closed well ends with the event ``log_closed``.
+A log that was closed well ends with the event ``log_closed``. After a failed write (disk full) the log is cut back to its last
+whole block and takes nothing more, so it never ends with ``log_closed`` and counts as cut off.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,8 +37,10 @@ class LogWriter:
     def __init__(self, path: Path, writer: str) -> None:
         self.path = path
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        os.write(self._fd, MAGIC)
+        self._size = 0
+        self._broken: OSError | None = None
         self._events = bytearray()
+        self._write(MAGIC)
         self.event("log_opened", writer=writer, pid=os.getpid())
         self.flush()
 
@@ -49,6 +52,14 @@ class LogWriter:
     def rows(self, block_type: int, payload: bytes | bytearray) -> None:
         """Write packed rows (see store.ops) as one block, at once."""
         self._block(block_type, payload)
+
+    def batch(self, blocks: Iterable[tuple[int, bytes | bytearray]]) -> None:
+        """Write several blocks of packed rows, in order, and the buffered events behind them, with one write(2)."""
+        data = b"".join(_framed(kind, payload) for kind, payload in blocks if payload)
+        if self._events:
+            data += _framed(JSON_BLOCK, self._events)
+            self._events = bytearray()
+        self._write(data)
 
     def flush(self) -> None:
         """Hand buffered events to the kernel as one block."""
@@ -66,8 +77,10 @@ class LogWriter:
             self._fd = -1
 
     def _block(self, block_type: int, payload: bytes | bytearray) -> None:
-        body = bytes((block_type,)) + payload
-        view = memoryview(struct.pack("<II", len(body), zlib.crc32(body)) + body)
+        self._write(_framed(block_type, payload))
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
 
@@ -76,6 +89,11 @@ class LogWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _framed(block_type: int, payload: bytes | bytearray) -> bytes:
+    body = bytes((block_type,)) + payload
+    return struct.pack("<II", len(body), zlib.crc32(body)) + body
 
 
 @dataclass(frozen=True)
@@ -126,5 +144,6 @@ def read_events(path: Path) -> Iterator[dict[str, Any] | Damage]:
         if isinstance(block, Damage):
             yield block
         elif block.type == JSON_BLOCK:
-            for line in block.payload.splitlines():
-                yield json.loads(line)
+            for line in block.payload.split(b"\n"):
+                if line:
+                    yield json.loads(line)

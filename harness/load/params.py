@@ -1,0 +1,123 @@
+"""The parameters of a scenario: names with units last, defaults, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Params:
+    """What a scenario may be told. Times that a mail server would keep (back-off, deadlines) are those of a real MTA and are
+    divided by the plan's ``time_scale``; phases, rates and think times are real.
+
+    :param elastic_senders: outside MTAs with a backlog, each with an own client address.
+    :param backlog_per_sender: mails each of them holds when the burst begins.
+    :param backlog_total: instead: mails of all of them together.
+    :param connections_per_sender: most connections one MTA opens at a time.
+    :param reuse: several mails on one connection, up to ``mails_per_connection``; false: one each.
+    :param min_backoff_s, max_backoff_s: first and longest wait after a 4xx (postconf(5) minimal_backoff_time,
+        maximal_backoff_time), doubling in between.
+    :param backoff_jitter: each wait is multiplied by 1 ± this, seeded.
+    :param size_median_bytes: of the log-normal body of the size distribution.
+    :param size_sigma: of its logarithm.
+    :param size_tail_share: mails from the Pareto tail with exponent ``size_tail_alpha``.
+    :param recipients_max: a mail has 1 … this many recipients, one most often (shares 1/k²).
+    :param gtube_share, eicar_share: mails that a filter must find (0 … 1).
+    :param steady_rate_per_s: ordinary mail to the probe users, open loop.
+    :param steady_arrivals: ``constant``, ``poisson``, ``mmpp``, ``diurnal``, ``step`` or ``replay``.
+    :param arrivals: options of the arrival process (see harness.load.arrivals).
+    :param submit_rate_per_s: authenticated submission, open loop; ``submit_internet_share`` of it goes outside.
+    :param imap_users, pop_users: closed-loop readers; ``think_s`` is their mean pause.
+    :param watchers: IDLE connections, one on each of the first probe mailboxes.
+    :param idle_users: further IDLE connections that only hold on.
+    :param ipv6_share: senders with an IPv6 client address (0 … 1).
+    :param warmup_s: ordinary mail and users only, before the burst; not judged.
+    :param burst_max_s: the burst ends when every backlog is empty, at the latest after this.
+    :param tail_s: ordinary mail and users go on after it.
+    :param dot_wait_s: longest wait for the reply to the final dot (postconf(5) smtp_data_done_timeout).
+    :param step_wait_s: for every other reply (smtp_helo_timeout and its like).
+    :param deadline_floor_s: no deadline gets shorter than this by ``time_scale``.
+    """
+
+    elastic_senders: int = 0
+    backlog_per_sender: int = 0
+    backlog_total: int = 0
+    connections_per_sender: int = 2
+    reuse: bool = True
+    mails_per_connection: int = 20
+    min_backoff_s: float = 300.0
+    max_backoff_s: float = 4000.0
+    backoff_jitter: float = 0.2
+    size_median_bytes: int = 4000
+    size_sigma: float = 1.0
+    size_tail_share: float = 0.05
+    size_tail_alpha: float = 1.2
+    size_max_bytes: int = 262_144
+    recipients_max: int = 3
+    gtube_share: float = 0.0
+    eicar_share: float = 0.0
+    steady_rate_per_s: float = 0.0
+    steady_senders: int = 8
+    steady_connections: int = 200
+    steady_arrivals: str = "poisson"
+    arrivals: Mapping[str, Any] = field(default_factory=dict)
+    submit_rate_per_s: float = 0.0
+    submit_connections: int = 100
+    submit_internet_share: float = 0.5
+    imap_users: int = 0
+    pop_users: int = 0
+    think_s: float = 2.0
+    watchers: int = 0
+    idle_users: int = 0
+    ipv6_share: float = 0.25
+    warmup_s: float = 0.0
+    burst_max_s: float = 150.0
+    tail_s: float = 0.0
+    dot_wait_s: float = 600.0
+    step_wait_s: float = 300.0
+    connect_wait_s: float = 30.0
+    deadline_floor_s: float = 10.0
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], *, where: str = "load.params") -> Params:
+        """From a mapping.
+
+        :raises UsageError: an unknown name (with the nearest valid one), a wrong type, a share outside 0 … 1.
+        """
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        for name, value in given.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise UsageError(
+                    f"unknown parameter '{name}'", where=where, todo=f"did you mean '{near[0]}'?" if near else "see the scenario's docstring"
+                )
+            _check(name, value, where)
+        return cls(**given)
+
+    def seconds(self, wait_s: float, time_scale: float) -> float:
+        """A real MTA's deadline divided by the time scale, not below the floor (nor above the deadline itself)."""
+        return max(wait_s / time_scale, min(wait_s, self.deadline_floor_s))
+
+
+def _check(name: str, value: Any, where: str) -> None:
+    default = Params.__dataclass_fields__[name].default
+    if isinstance(default, bool):
+        good, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        good, wanted = isinstance(value, int) and not isinstance(value, bool) and value >= 0, "a whole number from 0"
+    elif isinstance(default, float):
+        good, wanted = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0, "a number from 0"
+    elif isinstance(default, str):
+        good, wanted = isinstance(value, str), "a word"
+    else:
+        good, wanted = isinstance(value, Mapping), "a mapping"
+    if good and (name.endswith("_share") or name == "backoff_jitter"):
+        good, wanted = value <= 1, "between 0 and 1"
+    if not good:
+        raise UsageError(f"'{name}' must be {wanted}, not {value!r}", where=where)
