@@ -1,1 +1,55 @@
-""""""
+"""From a judged run to what a change reviewer reads: ``report.html``, ``summary.md``, ``junit.xml``, and the lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.report import html, judged, junit, markdown
+from harness.report.gather import sheet
+from harness.report.sheet import Sheet
+from harness.report.terminal import summary_lines
+from harness.store.history import RunHistory, load
+from harness.store.run import RunDir
+
+__all__ = ["ReportPaths", "Sheet", "summary_lines", "write"]
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """Where the report's files lie."""
+
+    html: Path
+    markdown: Path
+    junit: Path
+
+
+def write(run_path: Path, verdict: Mapping[str, Any], *, history: RunHistory | None = None) -> tuple[ReportPaths, Sheet]:
+    """Write the three files into the run's directory, replacing earlier ones. Same run and verdict, same bytes.
+
+    :param verdict: the content of ``verdict.json``.
+    :param history: the run, when the caller has read it already; it is left open.
+    :returns: where the files lie, and the sheet for :func:`summary_lines`.
+    :raises UsageError: there is no run at ``run_path``.
+    :raises StoreDamaged: its head or the verdict does not read.
+    :raises OSError: the files cannot be written.
+    """
+    result = judged.read(verdict)
+    if history is not None:
+        page = _sheet(history, result)
+    else:
+        with load(RunDir.open(run_path)) as fresh:
+            page = _sheet(fresh, result)
+    paths = ReportPaths(run_path / "report.html", run_path / "summary.md", run_path / "junit.xml")
+    paths.html.write_text(html.render(page), encoding="utf-8")
+    paths.markdown.write_text(markdown.render(page), encoding="utf-8")
+    paths.junit.write_text(junit.render(result, seed=(history.plan if history else RunDir.open(run_path).plan).seed), encoding="utf-8")
+    return paths, page
+
+
+def _sheet(history: RunHistory, result: judged.Judged) -> Sheet:
+    arms = [(arm.label, arm) for arm in history.arms]
+    return sheet(history.run, result, arms, history.events, __version__)

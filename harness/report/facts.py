@@ -1,0 +1,110 @@
+"""What was tested, with what, for how long, and how to do it again: from the run's head and plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.model.plan import Plan
+from harness.report.figures_table import value_text
+from harness.report.series import ArmData
+from harness.report.sheet import Pairs
+from harness.report.text import duration, label, number, plain
+
+
+def begun(head: Mapping[str, Any]) -> str:
+    """When the run began, in UTC."""
+    anchor = head.get("anchor")
+    wall = anchor.get("wall_ns") if isinstance(anchor, Mapping) else None
+    if not isinstance(wall, int):
+        return "time not recorded"
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(wall // 1_000_000_000))
+
+
+def tested(plan: Plan, head: Mapping[str, Any], meta: Mapping[str, Any]) -> Pairs:
+    """Plan, target, topology, seed and versions."""
+    return (
+        ("Plan", f"{plan.name} ({plan.source})" if plan.source else plan.name),
+        ("Plan hash", f"sha256:{plan.sha256}"),
+        ("Began", begun(head)),
+        ("Target", _target(meta.get("target"))),
+        ("Topology", plan.topology),
+        ("Stack profile", plan.profile),
+        ("Claims", ", ".join(plan.claims) or "none"),
+        ("Seed", str(plan.seed)),
+        ("Time scale", number(plan.time_scale)),
+        ("Mailboxes", number(plan.users)),
+        *((name, plain(version)) for name, version in sorted(_mapping(meta.get("versions")).items())),
+    )
+
+
+def _target(target: object) -> str:
+    if not isinstance(target, Mapping):
+        return "not recorded"
+    nodes = target.get("nodes")
+    shown = [f"{target.get('name', '')} ({target.get('kind', 'kind not recorded')})"]
+    if isinstance(nodes, int):
+        shown.append(f"{nodes} nodes")
+    elif isinstance(nodes, (list, tuple)):
+        roles = [str(n.get("role", "node")) if isinstance(n, Mapping) else "node" for n in nodes]
+        shown.append(", ".join(f"{roles.count(r)} {r}" for r in dict.fromkeys(roles)))
+    return ", ".join(shown)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else {}
+
+
+def images(meta: Mapping[str, Any], arms: Sequence[ArmData]) -> Pairs:
+    """Every image with its digest: as the conductor recorded it, else as the pods reported it."""
+    found = {name: str(digest) for name, digest in _mapping(meta.get("images")).items()}
+    for arm in arms:
+        for event in arm.events("pods_at_start"):
+            for pod in event.get("pods") or ():
+                found.setdefault(str(pod.get("image", "")), str(pod.get("image_id", "")))
+    return tuple(sorted((n, d) for n, d in found.items() if n))
+
+
+def load(plan: Plan) -> Pairs:
+    """The scenario with its parameters and deadlines."""
+    params = ((_name(k), value_text(k, v)) for k, v in plan.load.params.items())
+    return (
+        ("scenario", plan.load.scenario),
+        *params,
+        ("all accepted within", duration(plan.load.intake_deadline_s)),
+        ("queues empty within", duration(plan.load.settle_s)),
+    )
+
+
+def _name(key: str) -> str:
+    for tail in ("_bytes", "_s"):
+        if key.endswith(tail) and not key.endswith("_per_s"):
+            return key[: -len(tail)].replace("_", " ")
+    return plain(label(key))
+
+
+def timings(meta: Mapping[str, Any], plan: Plan) -> Pairs:
+    """How long each part took, and what the plan allowed."""
+    found = _mapping(meta.get("timings_s"))
+    taken = [(_name(k), duration(v)) for k, v in found.items()]
+    budget = [(f"budget: {_name(k)}", number(v)) for k, v in sorted(plan.budget.items()) if v]
+    return (*taken, *budget)
+
+
+def unsupported(meta: Mapping[str, Any]) -> Pairs:
+    """What this target lacks, so that it was not done."""
+    target = meta.get("target")
+    merged = {**_mapping(target.get("unsupported") if isinstance(target, Mapping) else None), **_mapping(meta.get("unsupported"))}
+    return tuple(sorted((k, str(v)) for k, v in merged.items()))
+
+
+def held(plan: Plan) -> Pairs:
+    """What else could have bounded the intake, and was the same in every arm."""
+    return tuple((k.replace("_", " "), str(v)) for k, v in plan.held_constant.items())
+
+
+def command(plan: Plan, meta: Mapping[str, Any]) -> str:
+    """The command that repeats the run."""
+    recorded = meta.get("command")
+    return str(recorded) if recorded else f"mailgale run {plan.source or f'experiments/{plan.name}.yaml'}"

@@ -1,0 +1,120 @@
+"""The arms side by side: counts of mail, rates, latencies, queues, and what several blocks make of them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from harness.report.sheet import ArmsTable, Cell, Head, Row, Tile
+from harness.report.text import duration, label, number, percent, plain
+
+#: More arms times blocks than this are shown as one column an arm, with median and range.
+COLUMNS_MAX = 8
+Figures = Mapping[str, Mapping[str, Any]]
+#: (figure, name for a reader, mood when it is above 0), by heading.
+COUNTS = (
+    ("offered", "offered", ""), ("accepted", "accepted", ""), ("delivered", "delivered", ""), ("queued", "still queued", "doubt"),
+    ("lost", "lost", "bad"), ("duplicated", "duplicated", "bad"), ("corrupted", "corrupted", "bad"), ("undetermined", "undetermined", "doubt"),
+)  # fmt: skip
+_TILES = ("accepted", "delivered", "deferred", "lost", "duplicated", "undetermined")
+
+
+def split(label_of_arm: str) -> tuple[str, int]:
+    """``"2x#3"`` → (``"2x"``, 3); without a block it is 1."""
+    name, _, block = label_of_arm.partition("#")
+    return name, int(block) if block.isdigit() else 1
+
+
+def value_text(name: str, value: object) -> str:
+    """A figure by the unit in its name, for a reader."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return number(value)
+    for tail, show in _BY_UNIT:
+        if name.endswith(tail):
+            return show(value)
+    return number(value)
+
+
+_BY_UNIT: tuple[tuple[str, Callable[[float], str]], ...] = (
+    ("_per_s", number), ("_cpu_s", number), ("_ms", lambda v: duration(v / 1000)), ("_ns", lambda v: duration(v / 1e9)),
+    ("_s", duration), ("_share", percent), ("_bytes", lambda v: f"{number(v / 2**20)} MiB"),
+)  # fmt: skip
+
+
+def figure_pairs(figures: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Figures of a check or finding, as (name, value)."""
+    return tuple((_bare(name), value_text(name, value)) for name, value in sorted(figures.items()))
+
+
+def _bare(name: str) -> str:
+    """The name without a unit that the value shows already."""
+    for tail in ("_ms", "_ns", "_s", "_share", "_bytes"):
+        if name.endswith(tail) and not name.endswith(("_per_s", "_cpu_s")):
+            return plain(name[: -len(tail)].replace("_", " "))
+    return plain(label(name))
+
+
+def tiles(figures: Figures) -> tuple[Tile, ...]:
+    """The sums over all arms that a reviewer asks for first. A figure that no arm has is left out."""
+    moods = {name: mood for name, _, mood in COUNTS}
+    found = []
+    for name in _TILES:
+        values = [_total(arm, name) for arm in figures.values()]
+        known = [v for v in values if v is not None]
+        if known:
+            mood = moods.get(name, "") if sum(known) > 0 else ""
+            found.append(Tile(name, number(sum(known)), mood))
+    return tuple(found)
+
+
+def _total(arm: Mapping[str, Any], name: str) -> float | None:
+    value = arm.get(name)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def arms_table(figures: Figures, notes: Mapping[str, str], groups: Sequence[tuple[str, Sequence[tuple[str, str, str]]]]) -> ArmsTable:
+    """Every figure of every arm.
+
+    :param notes: what each arm is, by its name in the plan.
+    :param groups: (heading, ((figure, name, mood), …)); figures that stand in none come last under their own names.
+    """
+    columns = _columns(figures)
+    known = {name for _, rows in groups for name, _, _ in rows}
+    others = [n for n in dict.fromkeys(n for arm in figures.values() for n in arm) if n not in known]
+    rows: list[Row] = []
+    for heading, entries in (*groups, ("Further figures", [(n, _bare(n), "") for n in others])):
+        found = [_row(columns, *entry) for entry in entries]
+        present = [r for r in found if any(c.text != "–" for c in r.cells)]
+        rows += [Row(heading), *present] if present else []
+    many = len(columns) < len(figures)
+    caption = "Mails are counted per recipient." + (" Several blocks: median, and range below it." if many else "")
+    return ArmsTable(caption, tuple(_head(name, notes, many) for name in columns), tuple(rows))
+
+
+def _head(column: str, notes: Mapping[str, str], many: bool) -> Head:
+    name, _ = split(column)
+    return Head(column, notes.get(name, ""))
+
+
+def _columns(figures: Figures) -> dict[str, list[Mapping[str, Any]]]:
+    """One column an arm and block while they fit, otherwise one an arm."""
+    if len(figures) <= COLUMNS_MAX:
+        return {arm: [values] for arm, values in figures.items()}
+    merged: dict[str, list[Mapping[str, Any]]] = {}
+    for arm, values in figures.items():
+        merged.setdefault(split(arm)[0], []).append(values)
+    return merged
+
+
+def _row(columns: Mapping[str, Sequence[Mapping[str, Any]]], name: str, shown: str, mood: str) -> Row:
+    return Row(shown, tuple(_cell(name, [v[name] for v in values if v.get(name) is not None], mood) for values in columns.values()))
+
+
+def _cell(name: str, values: Sequence[Any], mood: str) -> Cell:
+    numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    if len(numbers) != len(values) or not values:
+        return Cell(", ".join(dict.fromkeys(value_text(name, v) for v in values)) or "–")
+    middle = values[0] if len(values) == 1 else statistics.median(numbers)
+    spread = "" if len(values) == 1 else f"{value_text(name, min(numbers))} – {value_text(name, max(numbers))}"
+    return Cell(value_text(name, middle), mood if max(numbers) > 0 else "", spread)
