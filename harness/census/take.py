@@ -1,0 +1,111 @@
+"""The census itself: two rounds of queues, then mailboxes, then sinks, then the queues again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from harness.census import imap_reader, pop_reader
+from harness.census.canonical import Seen
+from harness.census.found import Scope
+from harness.census.imap_reader import Memory
+from harness.census.queue_reader import places, read_place
+from harness.census.sink_reader import read_sinks
+from harness.census.spec import CensusSpec
+from harness.errors import MailgaleError
+from harness.store.log import LogWriter
+
+ROUNDS = (1, 2)
+
+
+def take(spec: CensusSpec) -> None:
+    """Take the census and write ``census.log`` into the arm's directory.
+
+    Each round reads queues, mailboxes and quarantine, sinks, and the queues once more, so that a mail which moves from a
+    queue to a mailbox in between is met at least once; what a later look at a queue shows a second time is left out.
+    A place that cannot be read is a ``scope`` with ``complete`` false, never an exception.
+
+    :raises OSError: the log cannot be written.
+    """
+    memory = Memory()
+    with LogWriter(Path(spec.arm_dir) / "census.log", "census") as log:
+        for number in ROUNDS:
+            _Round(spec, number, log, memory).read()
+
+
+class _Round:
+    def __init__(self, spec: CensusSpec, number: int, log: LogWriter, memory: Memory) -> None:
+        self.spec, self.number, self.log, self.memory = spec, number, log, memory
+        self.inboxes: dict[str, list[Seen]] = {}
+        self.arrived: set[tuple[int | None, str]] = set()
+
+    def read(self) -> None:
+        first = self._queues()
+        asyncio.run(imap_reader.read_all(self.spec, self.memory, self._mailbox))
+        self._pop3()
+        self._sinks()
+        for scope in merged(first, self._queues(), self.arrived):
+            self._write(scope)
+        self.log.flush()
+
+    def _write(self, scope: Scope) -> None:
+        for copy in scope:
+            self.arrived.add((copy.seen.mail, copy.recipient))
+            self.log.event("copy", round=self.number, **copy.fields())
+        self.log.event("scope", round=self.number, **scope.fields())
+        self.log.flush()
+
+    def _mailbox(self, scope: Scope) -> None:
+        address, _, name = scope.where.partition("/")
+        if name == "INBOX" and scope.complete:
+            self.inboxes[address] = [c.seen for c in scope]
+        self._write(scope)
+
+    def _pop3(self) -> None:
+        if self.spec.pop3 is None:
+            return
+        context = imap_reader.tls_context(self.spec.ca_pem) if self.spec.pop3.tls else None
+        pop_reader.read_sample(self.spec, self.inboxes, context, self._write)
+
+    def _sinks(self) -> None:
+        root = Path(self.spec.volumes_dir) / self.spec.namespace
+        if not self.spec.volumes_dir or not root.is_dir():
+            return
+        for claim in sorted(p for p in root.iterdir() if p.is_dir() and _belongs(p.name, self.spec.sink_components)):
+            for scope in read_sinks(claim, self.spec.prefix):
+                self._write(scope)
+
+    def _queues(self) -> list[Scope]:
+        try:
+            found = places(self.spec)
+        except (OSError, MailgaleError) as error:
+            return [Scope("queue", "*").fail(str(error))]
+        return [scope for place in found for scope in read_place(place, self.spec.prefix)]
+
+
+def _belongs(claim: str, components: Sequence[str]) -> bool:
+    """Whether a claim of a StatefulSet (``<volume>-<component>[-…]-<ordinal>``) is one of these components'."""
+    return any(f"-{c}-" in f"-{claim}-" for c in components)
+
+
+def merged(first: Sequence[Scope], second: Sequence[Scope], arrived: Collection[tuple[int | None, str]]) -> list[Scope]:
+    """Both looks at the queues of one round, each queue file and recipient once; incomplete if either look was.
+
+    :param arrived: (mail, recipient) found elsewhere between the looks: what only the first look saw and has arrived since
+        has moved; counted in both places it would look like a duplicate.
+    """
+    by_where: dict[str, Scope] = {}
+    taken: set[tuple[str, str, str]] = set()
+    for scope, is_last in [*((s, True) for s in second), *((s, False) for s in first)]:
+        kept = by_where.setdefault(scope.where, Scope(scope.source, scope.where, detail=scope.detail))
+        if not scope.complete and scope.why not in kept.why:
+            kept.fail(scope.why)
+        for copy in scope:
+            key = (copy.where.rpartition(":")[0], copy.uid, copy.recipient)
+            if key not in taken and (is_last or (copy.seen.mail, copy.recipient) not in arrived):
+                taken.add(key)
+                kept.copies.append(copy)
+    return list(by_where.values())
+
+
