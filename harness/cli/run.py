@@ -17,7 +17,8 @@ from harness.cli.terminal import console, make_progress
 from harness.errors import MailgaleError, UsageError
 from harness.judge import RunVerdict, judge
 from harness.preflight import Preflight, preflight
-from harness.rehearse import Options, rehearse
+from harness.rehearse.conductor import rehearse
+from harness.rehearse.order import Options
 from harness.store.run import RunDir
 from harness.support.checkout import Checkout
 

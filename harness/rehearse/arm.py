@@ -1,0 +1,212 @@
+"""One arm: deploy, load with faults beside it, heal, settle, census."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.census.quiet import wait_for_quiet
+from harness.chaos import runner as chaos_runner
+from harness.chaos.runner import ChaosProcess
+from harness.errors import MailgaleError, NotReady, StackFailed
+from harness.kube.client import Cluster
+from harness.load import runner as load_runner
+from harness.model.plan import Arm, Plan
+from harness.model.target import Target
+from harness.rehearse import specs
+from harness.rehearse.children import Child
+from harness.rehearse.order import faults_of
+from harness.stack import isolation, lifecycle
+from harness.stack.lifecycle import Stack
+from harness.store.log import LogWriter
+from harness.store.run import ArmDir
+from harness.support.checkout import Checkout
+from harness.support.progress import Progress
+
+CENSUS_DEADLINE_S = 300.0
+#: The load has its own deadline; this much later it is taken for hung.
+LOAD_GRACE_S = 60.0
+
+
+@dataclass
+class ArmRun:
+    """Everything that one arm needs. ``secrets`` is a directory outside the run for files that hold the password."""
+
+    plan: Plan
+    arm: Arm
+    block: int
+    run_id: str
+    directory: ArmDir
+    target: Target
+    checkout: Checkout
+    secrets: Path
+    lease: Path
+    prove_isolation: bool
+    progress: Progress
+    keep_stack: bool = False
+
+    def __post_init__(self) -> None:
+        self.timings: dict[str, float] = {}
+        self.log = LogWriter(self.directory.conductor_log, "conductor")
+
+    @property
+    def suffix(self) -> str:
+        """Ends the namespace's name."""
+        return f"{self.block}-{self.arm.name}"[:30].rstrip("-.").replace(".", "-")
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A phase in the arm's history, with progress and its duration."""
+        begin = time.monotonic()
+        self.log.event("phase", name=name, edge="begin")
+        self.log.flush()
+        try:
+            with self.progress.stage(name):
+                yield
+        finally:
+            self.timings[name] = round(time.monotonic() - begin, 1)
+            self.log.event("phase", name=name, edge="end")
+            self.log.flush()
+
+    def incident(self, what: str, where: str = "") -> None:
+        """An error that did not end the run."""
+        self.progress.note(f"incident: {what}")
+        self.log.event("incident", what=what, where=where)
+        self.log.flush()
+
+
+def run_arm(arm: ArmRun) -> None:
+    """Run one arm from an empty namespace to its census, and take everything down again on every way out.
+
+    :raises MailgaleError: the arm could not be brought to its end; what was recorded stays.
+    """
+    _announce_writers(arm)
+    with ExitStack() as scopes:
+        scopes.callback(arm.log.close)
+        observer = scopes.enter_context(_observing(arm))
+        stack = scopes.enter_context(_deployed(arm))
+        if arm.prove_isolation:
+            with arm.phase("isolation"):
+                isolation.prove_nothing_leaves(arm.target, stack, arm.progress)
+        _pods(arm, stack, "pods_at_start")
+        with _faults(arm, stack) as faults:
+            with arm.phase("load"):
+                _load(arm, stack)
+            with arm.phase("heal"):
+                _heal(arm, faults)
+        with arm.phase("settle"):
+            _settle(arm, stack)
+        with arm.phase("census"):
+            _census(arm, stack)
+        _pods(arm, stack, "pods_at_end")
+        if not observer.stop():
+            arm.incident("the observer had to be killed: its last samples may be missing", "observe")
+
+
+def _announce_writers(arm: ArmRun) -> None:
+    names = ["conductor.log", "observe.log", "load-1.log", "census.log"]
+    if faults_of(arm.plan, arm.arm.name):
+        names.append("faults.log")
+    arm.log.event("expected_writers", names=names)
+    arm.log.flush()
+
+
+@contextmanager
+def _observing(arm: ArmRun) -> Iterator[Child]:
+    spec = arm.secrets / f"observe-{arm.directory.label}.json"
+    spec.write_text(json.dumps(specs.observe(arm)))
+    with Child("harness.observe", [spec], arm.directory.path / "observe.out") as child:
+        yield child
+
+
+@contextmanager
+def _deployed(arm: ArmRun) -> Iterator[Stack]:
+    """The arm's stack. Setting up is tried twice, and the second try is on record; a verdict never is."""
+    with arm.phase("deploy"):
+        try:
+            stack = _up(arm)
+        except StackFailed as error:
+            arm.incident(f"set-up failed and is tried once more: {error}", "deploy")
+            lifecycle.down(arm.target, arm.checkout, namespace_of(arm))
+            stack = _up(arm)
+    try:
+        yield stack
+    finally:
+        if not arm.keep_stack:
+            with arm.phase("teardown"):
+                lifecycle.down(arm.target, arm.checkout, stack.namespace)
+
+
+def namespace_of(arm: ArmRun) -> str:
+    """The namespace of the arm's stack."""
+    return f"mailgale-{arm.checkout.id}-{arm.suffix}"
+
+
+def _up(arm: ArmRun) -> Stack:
+    return lifecycle.up(
+        arm.target, arm.checkout, profile=arm.plan.profile, variants=arm.arm.variants, users=arm.plan.users,
+        time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides={}, progress=arm.progress,
+    )
+
+
+def _pods(arm: ArmRun, stack: Stack, kind: str) -> None:
+    pods = Cluster(arm.target).pods(stack.namespace)
+    arm.log.event(kind, pods=[specs.pod(p) for p in pods])
+    arm.log.flush()
+
+
+@contextmanager
+def _faults(arm: ArmRun, stack: Stack) -> Iterator[ChaosProcess | None]:
+    if not faults_of(arm.plan, arm.arm.name):
+        yield None
+        return
+    process = chaos_runner.start(
+        arm.plan, arm.arm, target=arm.target, namespace=stack.namespace, directory=arm.directory, run_id=arm.run_id,
+        lease=arm.lease, checkout=arm.checkout,
+    )
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def _load(arm: ArmRun, stack: Stack) -> None:
+    spec = specs.load(arm, stack)
+    process = load_runner.start(spec, arm.directory.path, secrets=arm.secrets)
+    params = spec.params
+    longest = sum(float(params.get(k, 0)) for k in ("warmup_s", "burst_max_s", "tail_s"))
+    try:
+        process.wait(deadline_s=longest + LOAD_GRACE_S)
+    except NotReady as error:
+        arm.incident(str(error), "load")
+    finally:
+        process.stop()
+
+
+def _heal(arm: ArmRun, faults: ChaosProcess | None) -> None:
+    if faults is None:
+        return
+    try:
+        faults.wait(deadline_s=max(f.deadline_s for f in faults_of(arm.plan, arm.arm.name)))
+    except MailgaleError as error:
+        arm.incident(str(error), "faults")
+    faults.heal()
+
+
+def _settle(arm: ArmRun, stack: Stack) -> None:
+    with contextlib.suppress(StopIteration):
+        quiet = wait_for_quiet(Cluster(arm.target), stack.namespace, deadline_s=arm.plan.load.settle_s, progress=arm.progress)
+        if not quiet:
+            arm.incident(f"queues were not empty after {arm.plan.load.settle_s:.0f} s", "settle")
+
+
+def _census(arm: ArmRun, stack: Stack) -> None:
+    spec = arm.secrets / f"census-{arm.directory.label}.json"
+    specs.census(arm, stack).save(spec)
+    with Child("harness.census", [spec], arm.directory.path / "census.out") as child:
+        child.wait(deadline_s=CENSUS_DEADLINE_S)

@@ -1,0 +1,73 @@
+"""Processes that run beside an arm. Each writes its own file of the run's history, and is stopped by its own process group."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from harness.errors import MailgaleError
+from harness.support.shell import tail
+
+
+class Child:
+    """One process ``python -m MODULE SPEC`` in a session of its own.
+
+    :param output: its standard output and error go there.
+    """
+
+    def __init__(self, module: str, arguments: Sequence[str | Path], output: Path) -> None:
+        self.module, self.output = module, output
+        with output.open("ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *map(str, arguments)],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def wait(self, *, deadline_s: float) -> None:
+        """Wait for its end.
+
+        :raises MailgaleError: it ended non-zero, or not within ``deadline_s`` (it is killed then).
+        """
+        try:
+            code = self._process.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            raise MailgaleError(f"no end after {deadline_s:.0f} s", where=self.module) from None
+        if code != 0:
+            raise MailgaleError(f"ended with {code}: {tail(self.output.read_text(errors='replace'))}", where=self.module)
+
+    def stop(self, *, grace_s: float = 15.0) -> bool:
+        """SIGTERM, then SIGKILL after ``grace_s``. True when it ended by itself, so that its log is closed."""
+        if self.alive:
+            self._signal(signal.SIGTERM)
+        end = time.monotonic() + grace_s
+        try:
+            self._process.wait(max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            return False
+        return True
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
