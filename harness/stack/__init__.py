@@ -1,1 +1,1 @@
-""""""
+"""The mail stack under test: images, rendering, applying, readiness, isolation."""

@@ -1,0 +1,266 @@
+"""A stack's life: up, status, down.
+
+The facts of a deployed stack stand in its ConfigMap ``mailgale-stack``, so that a second ``up`` of the same recipe finds it
+and ``status`` and ``down`` need no state on this host.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.cluster.engine import ensure_engine
+from harness.errors import CleanupIncomplete, StackFailed
+from harness.kube.api import Conflict
+from harness.kube.client import Cluster
+from harness.kube.gateway import Gateway, Record
+from harness.kube.guards import CHECKOUT, MANAGED_BY, MANAGER
+from harness.kube.watch import Watch
+from harness.model.target import Target
+from harness.stack import canary, images, ready, volumes
+from harness.stack.deployed import Stack
+from harness.stack.params import Credentials, Params, credentials_of, free_dns_address, make_credentials
+from harness.stack.render import NAMESPACE_LABEL, Manifest, images_of, kustomize, render
+from harness.support.checkout import Checkout
+from harness.support.clock import wait_for
+from harness.support.progress import Progress, SilentProgress
+
+FACTS = "mailgale-stack"
+_READY_S = 180.0
+_CANARY_S = 90.0
+_GONE_S = 120.0
+_CLUSTER_SCOPED = (
+    ("v1", "PersistentVolume"), ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"), ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+)
+
+
+def up(
+    target: Target,
+    checkout: Checkout,
+    *,
+    profile: str,
+    variants: Sequence[str] = (),
+    users: int = 200,
+    time_scale: float = 30.0,
+    suffix: str = "stack",
+    run_id: str = "none",
+    overrides: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    record: Record | None = None,
+) -> Stack:
+    """Build what is missing, deploy, and wait until mail passes through the edge. Idempotent: what is up and the same stays.
+
+    :param suffix: the namespace is ``mailgale-<checkout id>-<suffix>``.
+    :param overrides: further keys of ``run-params``.
+    :param record: told of every change to the cluster.
+    :raises UsageError: no such profile, variant or parameter.
+    :raises StackFailed: images, manifests or readiness; what was deployed is still there, to be looked at or taken down.
+    :raises GuardRefused: the cluster or the namespace is not ours.
+    """
+    say = progress or SilentProgress()
+    namespace, cluster = f"mailgale-{checkout.id}-{suffix}", Cluster(target)
+    gateway = Gateway(cluster, checkout.id, run_id, record)
+    with say.stage("render"):
+        plain = kustomize(checkout, profile=profile, variants=variants, namespace=namespace)
+    refs = _images(target, checkout, plain, say)
+    params = Params(
+        namespace, users, time_scale, target.generator_networks, target.pod_networks, overrides=dict(overrides or {}),
+        dns_address=_dns_address(cluster, namespace),
+    )
+    blank = Stack(
+        namespace=namespace, target=target, cluster=cluster, checkout_id=checkout.id, run_id=run_id, profile=profile, variants=tuple(variants),
+        edge4=_edge(target, ":", False), edge6=_edge(target, ":", True), password="", users=users, mail_domain=params.mail_domain,
+        cluster_domain=params.cluster_domain, dns_address=params.dns_address, ca_pem="", images={i.ref: i.id for i in refs.values()},
+        manifests_sha256="", time_scale=time_scale, params=params.data(),
+    )
+    with say.stage(f"deploy {namespace}"):
+        stack, manifests = _deploy(blank, plain, params, {n: i.ref for n, i in refs.items()}, gateway)
+    _wait(stack, manifests, say)
+    return stack
+
+
+def down(what: Stack | str, *, target: Target | None = None, checkout_id: str = "", fast: bool = True, progress: Progress | None = None) -> None:
+    """Delete a stack: its namespace, its cluster-scoped objects, its volumes' directories. Waits until all is gone.
+
+    :param what: a Stack, or the name of a namespace together with ``target`` and ``checkout_id``.
+    :param fast: kill the pods instead of letting them stop gracefully.
+    :raises GuardRefused: not ours.
+    :raises CleanupIncomplete: something is still there after two minutes.
+    """
+    say = progress or SilentProgress()
+    if isinstance(what, Stack):
+        namespace, cluster, owner = what.namespace, what.cluster, what.checkout_id
+    elif target is not None and checkout_id:
+        namespace, cluster, owner = what, Cluster(target), checkout_id
+    else:
+        raise StackFailed("down needs a Stack, or a namespace with its target and checkout", where=str(what))
+    gateway = Gateway(cluster, owner, any_run=True)
+    with say.stage(f"take down {namespace}"):
+        if gateway.delete_namespace(namespace):
+            _empty(gateway, namespace, fast, say)
+        _remove_cluster_scoped(gateway, namespace)
+        volumes.remove(cluster.target, namespace)
+
+
+def down_all(target: Target, checkout: Checkout, progress: Progress) -> None:
+    """Delete every stack that this checkout has deployed on ``target``. Errors as of :func:`down`."""
+    for namespace in deployed(target, checkout):
+        down(namespace, target=target, checkout_id=checkout.id, progress=progress)
+    gateway = Gateway(Cluster(target), checkout.id, any_run=True)
+    if gateway.cluster.find("storage.k8s.io/v1", "StorageClass", volumes.STORAGE_CLASS):
+        gateway.delete("storage.k8s.io/v1", "StorageClass", volumes.STORAGE_CLASS)
+
+
+def deployed(target: Target, checkout: Checkout) -> list[str]:
+    """Namespaces of this checkout on ``target``."""
+    found = Cluster(target).namespaces(f"{MANAGED_BY}={MANAGER},{CHECKOUT}={checkout.id}")
+    return sorted(str(n["metadata"]["name"]) for n in found)
+
+
+def status(target: Target, checkout: Checkout) -> list[str]:
+    """A line for each stack of this checkout, and one for each of its pods."""
+    cluster, lines = Cluster(target), []
+    for namespace in deployed(target, checkout):
+        pods, facts = cluster.pods(namespace), _facts(cluster, namespace)
+        made_of = ", ".join([facts["profile"], *facts["variants"]]) if facts else "not applied completely"
+        lines.append(f"{namespace}: {sum(p.ready for p in pods)}/{len(pods)} pods ready ({made_of})")
+        for pod in pods:
+            state = "ready" if pod.ready else next((c.reason for c in pod.containers if c.reason and not c.ready), pod.phase)
+            lines.append(f"  {pod.name}  {state}  {pod.node}  {pod.restarts} restarts")
+    return lines
+
+
+def find(target: Target, checkout: Checkout, suffix: str) -> Stack | None:
+    """A deployed stack read back from the cluster, or None; whether it is ready is not looked at."""
+    cluster, namespace = Cluster(target), f"mailgale-{checkout.id}-{suffix}"
+    facts, secret = _facts(cluster, namespace), cluster.find("v1", "Secret", "run-secrets", namespace)
+    if not facts or secret is None:
+        return None
+    made = credentials_of(secret)
+    tuples = {k: tuple(facts.pop(k)) for k in ("variants", "workloads", "claims")}
+    return Stack(target=target, cluster=cluster, password=made.password, ca_pem=made.ca_pem, **tuples, **facts)
+
+
+def _images(target: Target, checkout: Checkout, plain: Sequence[Manifest], progress: Progress) -> dict[str, images.Image]:
+    engine = ensure_engine(checkout, progress)
+    found = images.ensure(checkout, engine, images_of(plain), progress)
+    if target.kind == "kind":
+        images.bring(checkout, engine, found.values(), progress)
+    else:
+        progress.note("the nodes of a foreign cluster must have the images already, or be able to pull them: " + ", ".join(i.ref for i in found.values()))
+    return found
+
+
+def _deploy(blank: Stack, plain: Sequence[Manifest], params: Params, refs: Mapping[str, str], gateway: Gateway) -> tuple[Stack, Sequence[Manifest]]:
+    """Apply what is not there yet; the Stack with its credentials."""
+    stack, rendered = _rendered(blank, plain, params, refs, gateway, _known_credentials(blank))
+    facts = _facts(stack.cluster, stack.namespace)
+    if facts and facts.get("manifests_sha256") == stack.manifests_sha256 and facts.get("run_id") == stack.run_id:
+        return stack, rendered
+    if stack.cluster.namespace(stack.namespace) is not None:
+        # Another recipe, or the remains of one: half of each would be neither.
+        down(stack)
+        stack, rendered = _rendered(blank, plain, params, refs, gateway, None)
+    wait_for(lambda: _created(gateway, stack.namespace), deadline_s=_GONE_S, what=f"namespace {stack.namespace} to go before it is made anew")
+    gateway.apply(rendered, stack.namespace)
+    gateway.apply([_facts_manifest(stack)], stack.namespace)
+    return stack, rendered
+
+
+def _rendered(
+    blank: Stack, plain: Sequence[Manifest], params: Params, refs: Mapping[str, str], gateway: Gateway, known: Credentials | None
+) -> tuple[Stack, Sequence[Manifest]]:
+    made = known or make_credentials(params, blank.target)
+    found = render(
+        json.loads(json.dumps(plain)), params=params, credentials=made, images=refs, owner_labels=gateway.owner.labels,
+        shared_volumes=bool(blank.target.volumes_dir),
+    )
+    stack = replace(
+        blank, password=made.password, ca_pem=made.ca_pem, manifests_sha256=found.sha256,
+        workloads=tuple(e.name for e in ready.expected_of(found.manifests)),
+        claims=tuple(name for name, _ in volumes.claims_of(found.manifests)),
+    )
+    return stack, found.manifests
+
+
+def _wait(stack: Stack, manifests: Sequence[Manifest], progress: Progress) -> None:
+    nodes = [n.labels for n in stack.cluster.nodes() if n.schedulable]
+    with progress.stage("pods ready"):
+        ready.wait_ready(stack.cluster, stack.namespace, ready.expected_of(manifests, nodes), deadline_s=_READY_S, progress=progress)
+    canary.prove(stack, deadline_s=_CANARY_S, progress=progress)
+
+
+def _created(gateway: Gateway, namespace: str) -> str:
+    try:
+        return gateway.create_namespace(namespace)
+    except Conflict:
+        return ""
+
+
+def _known_credentials(blank: Stack) -> Credentials | None:
+    secret = blank.cluster.find("v1", "Secret", "run-secrets", blank.namespace)
+    return credentials_of(secret) if secret and secret.get("data") else None
+
+
+def _dns_address(cluster: Cluster, namespace: str) -> str:
+    """The address this namespace's DNS has already, or a free one."""
+    services = cluster.items("/api/v1/services")[0]
+    facts = _facts(cluster, namespace)
+    if facts:
+        return str(facts["dns_address"])
+    taken = {str(s["spec"].get("clusterIP")) for s in services if s["metadata"]["namespace"] != namespace}
+    return free_dns_address(cluster.target, taken)
+
+
+def _edge(target: Target, mark: str, wanted: bool) -> str:
+    return next((a for a in target.edge.addresses if (mark in a) == wanted), "")
+
+
+def _facts_manifest(stack: Stack) -> Manifest:
+    keep = ("namespace", "checkout_id", "run_id", "profile", "variants", "edge4", "edge6", "users", "mail_domain", "cluster_domain",
+            "dns_address", "images", "manifests_sha256", "time_scale", "params", "workloads", "claims")
+    text = json.dumps({k: getattr(stack, k) for k in keep})
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": FACTS}, "data": {"stack.json": text}}
+
+
+def _facts(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    found = cluster.find("v1", "ConfigMap", FACTS, namespace)
+    facts = json.loads(found["data"]["stack.json"]) if found else {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _empty(gateway: Gateway, namespace: str, fast: bool, progress: Progress) -> None:
+    """Wait until a namespace that is being deleted is gone; with ``fast`` its pods are killed as they are seen."""
+    watch = Watch(gateway.cluster, "/api/v1/namespaces", label_selector=f"kubernetes.io/metadata.name={namespace}")
+    timer = threading.Timer(_GONE_S, watch.stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        if fast:
+            _kill_pods(gateway, namespace)
+        progress.waiting(f"namespace {namespace} to go")
+        for change in watch:
+            if change.type == "DELETED" or gateway.cluster.namespace(namespace) is None:
+                return
+            if fast:
+                _kill_pods(gateway, namespace)
+    finally:
+        timer.cancel()
+        watch.stop()
+    if gateway.cluster.namespace(namespace) is not None:
+        raise CleanupIncomplete(f"still there after {_GONE_S:.0f} s", where=f"namespace {namespace}", todo="mailgale stack down")
+
+
+def _kill_pods(gateway: Gateway, namespace: str) -> None:
+    for pod in gateway.cluster.pods(namespace):
+        gateway.delete_pod(pod.name, namespace, 0)
+
+
+def _remove_cluster_scoped(gateway: Gateway, namespace: str) -> None:
+    labels = f"{MANAGED_BY}={MANAGER},{CHECKOUT}={gateway.owner.checkout_id},{NAMESPACE_LABEL}={namespace}"
+    for api_version, kind in _CLUSTER_SCOPED:
+        for item in gateway.cluster.items(gateway.cluster.path_of(api_version, kind), label_selector=labels)[0]:
+            gateway.delete(api_version, kind, str(item["metadata"]["name"]))
