@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness.report.series import (
     quantiles,
     queue_depth,
     rates,
+    sampling_s,
     slice_seconds,
     throttled_share,
 )
@@ -27,6 +29,7 @@ from harness.report.timeline import Band, Lane, Panel, Series, Timeline
 _SLICES, _ROWS = 60, 30
 _QUEUE_TONES = ("q1", "q2", "q3", "q4", "q5", "q6")
 _LOAD_FIELDS = ("due", "accepted", "deferred")
+_Column = tuple[str, Sequence[Point], Callable[[list[float]], float]]
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,17 @@ def collect(arm: ArmData, *, name: str) -> ArmLines:
     clock = Clock(arm)
     begin_s = 0.0
     width = slice_seconds(clock.end_s - begin_s, _SLICES)
+    steady = max(width, sampling_s(arm.events("throttle")))
     sights = ordinary_latency(arm, clock)
     return ArmLines(
         arm=name,
         end_s=clock.end_s,
         begin_s=begin_s,
         rates=rates(arm.events("load_state"), _LOAD_FIELDS, clock),
-        queues=per_component(arm.events("queue"), queue_depth, clock, slice_s=width),
+        queues=per_component(arm.events("queue"), queue_depth, clock, slice_s=max(width, sampling_s(arm.events("queue")))),
         p50=quantiles(sights, 0.5, slice_s=max(width, 5.0)),
         p99=quantiles(sights, 0.99, slice_s=max(width, 5.0)),
-        throttled=_interesting(throttled_share(arm.events("throttle"), clock, slice_s=width)),
+        throttled=_interesting(throttled_share(arm.events("throttle"), clock, slice_s=steady)),
         host=[(clock.s(e["t"]), 100 * float(e["cpu_share"])) for e in arm.events("host")],
         lanes=_lanes(arm, clock),
         bands=_bands(arm.events("fault"), clock),
@@ -136,7 +140,7 @@ class _Scales:
 def _scales(arms: Sequence[ArmLines]) -> _Scales:
     names = sorted({n for a in arms for n in (*a.queues, *a.throttled)})
     return _Scales(
-        rate=highest(p for a in arms for p in a.rates.values()),
+        rate=highest(a.rates.get(n, ()) for a in arms for n in ("accepted", "deferred")),
         queue=highest(p for a in arms for p in a.queues.values()),
         latency=highest(a.p99 for a in arms),
         end_s=max((a.end_s for a in arms), default=1.0),
@@ -190,15 +194,23 @@ def _description(arm: ArmLines) -> str:
 
 def _table(arm: ArmLines) -> Table:
     width = slice_seconds(arm.end_s, _ROWS)
-    columns: list[tuple[str, Sequence[Point]]] = [(f"{n}/s", arm.rates.get(n, ())) for n in _LOAD_FIELDS]
-    columns += [(f"queue {n}", p) for n, p in arm.queues.items() if highest([p]) > 0]
-    columns += [("p50 s", arm.p50), ("p99 s", arm.p99)]
-    columns += [(f"throttled {n} %", p) for n, p in arm.throttled.items()] + [("host CPU %", arm.host)]
+    columns = _columns(arm)
     slots = range(int(arm.end_s // width) + (1 if arm.end_s % width else 0))
-    rows = [(f"{number(s * width)}–{number((s + 1) * width)}", *(_mean(p, s * width, width) for _, p in columns)) for s in slots]
-    return Table(("seconds", *(n for n, _ in columns)), tuple(rows))
+    rows = [(f"{number(s * width)}–{number((s + 1) * width)}", *(_over(*c, s * width, width) for c in columns)) for s in slots]
+    return Table(("seconds", *(name for name, _, _ in columns)), tuple(rows))
 
 
-def _mean(points: Sequence[Point], begin: float, width: float) -> str:
+def _columns(arm: ArmLines) -> list[_Column]:
+    """Name, points, and how a slice of them becomes one number: rates and shares by mean, the rest by its highest."""
+    return [
+        *((f"{n}/s", arm.rates.get(n, ()), statistics.fmean) for n in _LOAD_FIELDS),
+        *((f"queue {n}, most", p, max) for n, p in arm.queues.items() if highest([p]) > 0),
+        ("p50 s", arm.p50, max), ("p99 s", arm.p99, max),
+        *((f"throttled {n} %", p, statistics.fmean) for n, p in arm.throttled.items()),
+        ("host CPU %", arm.host, statistics.fmean),
+    ]  # fmt: skip
+
+
+def _over(name: str, points: Sequence[Point], reduce: Callable[[list[float]], float], begin: float, width: float) -> str:
     inside = [y for x, y in points if y is not None and begin <= x < begin + width]
-    return number(sum(inside) / len(inside)) if inside else "–"
+    return number(reduce(inside)) if inside else "–"

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from harness.report.svg import coordinate, element, text_width, ticks
 from harness.report.text import number
 
-WIDTH = 640
+WIDTH = 540
 _ROW, _RIGHT = 15, 60
 
 

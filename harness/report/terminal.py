@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.report.sheet import Head, Row, Sheet
-from harness.report.text import plain
+from harness.report.text import NARROW_SPACE, plain
 
 LINES_MAX, COLUMNS_MAX = 40, 100
 _MARKS = {"pass": "✓", "inconclusive": "?", "fail": "✗", "planned": "☒", "info": "·"}
@@ -26,7 +26,8 @@ def summary_lines(sheet: Sheet, report: Path | None = None) -> list[str]:
     parts: list[str] = []
     for part in (_arms(sheet), _findings(sheet), _notable(sheet), _timings(sheet)):
         parts += _fitting(part, room - len(parts))
-    return [*(_cut(line) for line in (*_verdict(sheet), *parts, *_seal(sheet))), *last]
+    lines = (*_verdict(sheet), *parts, *_seal(sheet))
+    return [*(_cut(line.replace(NARROW_SPACE, " ")) for line in lines), *last]
 
 
 def _fitting(part: Sequence[str], room: int) -> list[str]:

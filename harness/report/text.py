@@ -17,7 +17,7 @@ import unicodedata
 TEXT_LENGTH_MAX = 2000
 _INVISIBLE = frozenset({0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x3164, 0xFFA0})
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~=:@&$^\"'])")
-_NARROW_SPACE = " "
+NARROW_SPACE = "\u202f"
 _ENTITIES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"))
 
 
@@ -84,9 +84,10 @@ def number(value: object, digits: int = 3) -> str:
 
 def _rounded(value: float, digits: int) -> str:
     if value == int(value) or abs(value) >= 10**digits:
-        return f"{round(value):,}".replace(",", _NARROW_SPACE)
+        return f"{round(value):,}".replace(",", NARROW_SPACE)
     magnitude = math.floor(math.log10(abs(value)))
-    return f"{value:.{max(0, min(digits - 1 - magnitude, 9))}f}"
+    text = f"{value:.{max(0, min(digits - 1 - magnitude, 9))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def duration(seconds: object) -> str:

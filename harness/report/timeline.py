@@ -13,9 +13,9 @@ from markupsafe import Markup
 from harness.report.svg import Point, coordinate, element, lonely, path, text_width, thin, ticks, time_ticks
 from harness.report.text import number
 
-WIDTH = 640
-_LEFT, _RIGHT = 52, 10
-_PANEL_HEIGHT, _HEAD, _GAP = 84, 21, 13
+WIDTH = 540
+_LEFT, _RIGHT = 50, 8
+_PANEL_HEIGHT, _HEAD, _GAP = 78, 21, 12
 _LANE_HEIGHT = 17
 
 
@@ -163,14 +163,24 @@ def _panel(panel: Panel, frame: _Frame, top: float, points_max: int) -> Markup:
 
 def _line(series: Series, frame: _Frame, base: float, scale: float, points_max: int) -> list[Markup]:
     inside = thin([p for p in series.points if p[0] >= frame.begin], points_max)
-    points: list[Point] = [(frame.x(x), None if y is None else base - y * scale) for x, y in inside]
-    out = []
+    points: list[Point] = [(frame.x(x), None if y is None else base - min(y * scale, _PANEL_HEIGHT + 2)) for x, y in inside]
+    out = _over(series, inside, frame, base, scale)
     if series.area and len(points) > 1 and all(y is not None for _, y in points):
         closed = f"{path(points, step=series.step)}V{coordinate(base)}H{coordinate(points[0][0])}Z"
         out.append(element("path", d=closed, class_=f"fill f-{series.tone}"))
     out.append(element("path", d=path(points, step=series.step), class_=f"line s-{series.tone}"))
     out += [element("circle", cx=x, cy=y, r=1.8, class_=f"dot f-{series.tone}") for x, y in lonely(points)]
     return out
+
+
+def _over(series: Series, points: Sequence[Point], frame: _Frame, base: float, scale: float) -> list[Markup]:
+    """What is beyond the scale is cut there, and its highest value written beside the cut."""
+    beyond = max(((y, x) for x, y in points if y is not None and y * scale > _PANEL_HEIGHT * 1.001), default=None)
+    if beyond is None:
+        return []
+    text = f"↑ {series.name} {number(beyond[0])}"
+    x = min(frame.x(beyond[1]) + 4, WIDTH - _RIGHT - text_width(text, 10))
+    return [element("text", text, x=x, y=base - _PANEL_HEIGHT + 8.0, class_="tick")]
 
 
 def _legend(series: Sequence[Series], y: float) -> list[Markup]:
