@@ -17,6 +17,8 @@ from email.message import Message
 SHA_BYTES = 16
 PARTS_MAX = 1000
 _WHITE = b" \t\r\n\x0b\x0c"
+#: No octet of UTF-8: what cannot be decoded never hashes as a text that can.
+_UNDECODABLE = b"\xff"
 _TRACE = "X-Mailgale-Trace"
 _FAILED = re.compile(r"^failed\b", re.IGNORECASE)
 
@@ -87,7 +89,7 @@ def _to_utf8(raw: bytes, part: Message) -> bytes:
     try:
         return raw.decode(part.get_content_charset() or "us-ascii").encode("utf-8")
     except (LookupError, UnicodeError):
-        return raw
+        return _UNDECODABLE + raw
 
 
 def _number(value: str, prefix: str) -> int | None:
