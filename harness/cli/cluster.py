@@ -7,7 +7,7 @@ import json
 import click
 from rich.table import Table
 
-from harness.cli.target import target_for, target_options
+from harness.cli.target import TargetOptions, target_for, target_options
 from harness.cli.terminal import console, make_progress
 from harness.cluster import kind as kind_cluster
 from harness.cluster.doctor import examine
@@ -103,7 +103,7 @@ def stack_up(profile: str, variants: tuple[str, ...], users: int, time_scale: fl
     """Build the images, deploy the stack and wait until mail passes through it."""
     checkout, progress = Checkout.find(), make_progress()
     with checkout.lock("run"):
-        target = target_for(checkout, progress, **target_args)
+        target = target_for(checkout, progress, TargetOptions(**target_args))
         made = lifecycle.up(
             target, checkout, profile=profile, variants=variants, users=users, time_scale=time_scale,
             suffix="stack", run_id="none", overrides={}, progress=progress,
@@ -117,7 +117,7 @@ def stack_up(profile: str, variants: tuple[str, ...], users: int, time_scale: fl
 def stack_status(**target_args: str | None) -> None:
     """The stacks that this checkout has deployed, and their pods."""
     checkout = Checkout.find()
-    target = target_for(checkout, make_progress(), start=False, **target_args)
+    target = target_for(checkout, make_progress(), TargetOptions(**target_args), start=False)
     lines = lifecycle.status(target, checkout)
     for line in lines:
         click.echo(line)
@@ -131,5 +131,5 @@ def stack_down(**target_args: str | None) -> None:
     """Delete every stack that this checkout has deployed."""
     checkout, progress = Checkout.find(), make_progress()
     with checkout.lock("run"):
-        target = target_for(checkout, progress, start=False, **target_args)
+        target = target_for(checkout, progress, TargetOptions(**target_args), start=False)
         lifecycle.down_all(target, checkout, progress)

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from rich.table import Table
 
-from harness import report as report_package
 from harness.cli.catalogue import find_plan
 from harness.cli.summary import print_summary
-from harness.cli.target import target_for, target_options
+from harness.cli.target import F, TargetOptions, target_for, target_options
 from harness.cli.terminal import console, make_progress
 from harness.errors import MailgaleError, UsageError
 from harness.judge import RunVerdict, judge
 from harness.preflight import Preflight, preflight
 from harness.rehearse.conductor import rehearse
 from harness.rehearse.order import Options
+from harness.report import summary_lines
+from harness.report import write as write_report
 from harness.store.run import RunDir
 from harness.support.checkout import Checkout
 
 _EXIT_CODES = "Exit codes: see 'mailgale --help'."
 
 
-def _run_options(command):  # type: ignore[no-untyped-def]
+def _run_options(command: F) -> F:
     for option in (
         click.option("--arms", default="main", show_default=True, help="'main', 'all', or names separated by commas"),
         click.option("--blocks", default=1, show_default=True, help="repeat all arms; intervals need at least 6"),
@@ -48,7 +50,7 @@ def preflight_command(given: str, **target_args: str | None) -> int:
     """
     checkout, progress = Checkout.find(), make_progress()
     plan = find_plan(checkout, given)
-    target = target_for(checkout, progress, topology=plan.topology, **target_args)
+    target = target_for(checkout, progress, TargetOptions(**target_args), topology=plan.topology)
     _print_preflight(preflight(plan, target, checkout, progress))
     return 0
 
@@ -91,13 +93,13 @@ def _run(given: str, options: Options, output: str, target_args: dict[str, str |
     checkout, progress = Checkout.find(), make_progress()
     begin = time.monotonic()
     plan = find_plan(checkout, given)
-    target = target_for(checkout, progress, topology=plan.topology, **target_args)
+    target = target_for(checkout, progress, TargetOptions(**target_args), topology=plan.topology)
     ended = rehearse(plan, target, checkout, options, progress, setup_s=time.monotonic() - begin)
-    verdict = _judged(ended.run.path)
-    _show(ended.run, verdict, output, took_s=time.monotonic() - begin)
+    judged = _judged(ended.run.path)
+    _show(ended.run, judged, output, took_s=time.monotonic() - begin)
     if ended.problem is not None:
-        console().print(f"[red bold]mailgale:[/] {ended.problem}", markup=True)
-    return _exit_code(verdict, ended.problem)
+        console().print(f"mailgale: {ended.problem}", markup=False, style="red")
+    return _exit_code(judged.verdict, ended.problem)
 
 
 def _exit_code(verdict: RunVerdict, problem: MailgaleError | None) -> int:
@@ -107,17 +109,25 @@ def _exit_code(verdict: RunVerdict, problem: MailgaleError | None) -> int:
     return problem.exit_code
 
 
-def _judged(path: Path) -> RunVerdict:
+@dataclass(frozen=True)
+class _Judged:
+    """A judged run with its report written."""
+
+    verdict: RunVerdict
+    lines: list[str]
+
+
+def _judged(path: Path) -> _Judged:
     verdict = judge(path)
-    report_package.write(path, verdict)
-    return verdict
+    paths, sheet = write_report(path, json.loads((path / "verdict.json").read_text()))
+    return _Judged(verdict, summary_lines(sheet, paths.html))
 
 
-def _show(run: RunDir, verdict: RunVerdict, output: str, *, took_s: float | None = None) -> None:
+def _show(run: RunDir, judged: _Judged, output: str, *, took_s: float | None = None) -> None:
     if output == "json":
         click.echo((run.path / "verdict.json").read_text())
     else:
-        print_summary(run, verdict, took_s=took_s)
+        print_summary(judged.lines, took_s=took_s)
 
 
 @click.group()
@@ -162,7 +172,7 @@ def _row(path: Path) -> dict[str, str]:
 def runs_show(given: str, output: str) -> None:
     """The summary of one run, as it was judged last."""
     run = find_run(given)
-    _show(run, judge(run.path), output)
+    _show(run, _judged(run.path), output)
 
 
 @click.command("judge", epilog=_EXIT_CODES)
@@ -177,9 +187,9 @@ def judge_command(given: str, output: str) -> int:
       mailgale judge reports/runs/20261123T220000Z-friday-burst-1a2b
     """
     run = find_run(given)
-    verdict = _judged(run.path)
-    _show(run, verdict, output)
-    return verdict.exit_code
+    judged = _judged(run.path)
+    _show(run, judged, output)
+    return judged.verdict.exit_code
 
 
 @click.command("report")

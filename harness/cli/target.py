@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
@@ -26,19 +27,25 @@ def target_options(command: F) -> F:
     )(command)
 
 
-def target_for(
-    checkout: Checkout, progress: Progress, *, target_kind: str | None, context: str | None, topology: str = "single", start: bool = True
-) -> Target:
+@dataclass(frozen=True)
+class TargetOptions:
+    """What the options of :func:`target_options` say."""
+
+    target_kind: str | None = "kind"
+    context: str | None = None
+
+
+def target_for(checkout: Checkout, progress: Progress, wanted: TargetOptions, *, topology: str = "single", start: bool = True) -> Target:
     """The target that the options name.
 
     :param start: bring a kind cluster up where there is none.
     :raises UsageError: ``--context`` without ``--target context`` or the other way round.
     :raises GuardRefused: a context that the user's configuration does not allow.
     """
-    if (target_kind == "context") != (context is not None):
+    if (wanted.target_kind == "context") != (wanted.context is not None):
         raise UsageError("--target context and --context NAME go together")
-    if context is not None:
-        return target_for_context(context, checkout)
+    if wanted.context is not None:
+        return target_for_context(wanted.context, checkout)
     if start:
         with checkout.lock("cluster"):
             return kind_cluster.up(checkout, topology, progress)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.census.quiet import wait_for_quiet
+from harness.census.quiet import Quiet, wait_for_quiet
+from harness.census.spec import CensusSpec
 from harness.chaos import runner as chaos_runner
 from harness.chaos.runner import ChaosProcess
 from harness.errors import MailgaleError, NotReady, StackFailed
 from harness.kube.client import Cluster
+from harness.kube.gateway import Mutation
 from harness.load import runner as load_runner
 from harness.model.plan import Arm, Plan
 from harness.model.target import Target
@@ -22,7 +23,8 @@ from harness.rehearse import specs
 from harness.rehearse.children import Child
 from harness.rehearse.order import faults_of
 from harness.stack import isolation, lifecycle
-from harness.stack.lifecycle import Stack
+from harness.stack.catalogue import components
+from harness.stack.deployed import Stack
 from harness.store.log import LogWriter
 from harness.store.run import ArmDir
 from harness.support.checkout import Checkout
@@ -99,10 +101,11 @@ def run_arm(arm: ArmRun) -> None:
                 _load(arm, stack)
             with arm.phase("heal"):
                 _heal(arm, faults)
+        census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
         with arm.phase("settle"):
-            _settle(arm, stack)
+            _settle(arm, census)
         with arm.phase("census"):
-            _census(arm, stack)
+            _census(arm, census)
         _pods(arm, stack, "pods_at_end")
         if not observer.stop():
             arm.incident("the observer had to be killed: its last samples may be missing", "observe")
@@ -132,14 +135,18 @@ def _deployed(arm: ArmRun) -> Iterator[Stack]:
             stack = _up(arm)
         except StackFailed as error:
             arm.incident(f"set-up failed and is tried once more: {error}", "deploy")
-            lifecycle.down(arm.target, arm.checkout, namespace_of(arm))
+            _down(arm, namespace_of(arm))
             stack = _up(arm)
     try:
         yield stack
     finally:
         if not arm.keep_stack:
             with arm.phase("teardown"):
-                lifecycle.down(arm.target, arm.checkout, stack.namespace)
+                _down(arm, stack.namespace)
+
+
+def _down(arm: ArmRun, namespace: str) -> None:
+    lifecycle.down(namespace, target=arm.target, checkout_id=arm.checkout.id, progress=arm.progress)
 
 
 def namespace_of(arm: ArmRun) -> str:
@@ -147,11 +154,25 @@ def namespace_of(arm: ArmRun) -> str:
     return f"mailgale-{arm.checkout.id}-{arm.suffix}"
 
 
+def with_queues(checkout: Checkout) -> tuple[str, ...]:
+    """Names of the components that keep a queue."""
+    return tuple(name for name, one in components(checkout).items() if one.queue)
+
+
 def _up(arm: ArmRun) -> Stack:
     return lifecycle.up(
         arm.target, arm.checkout, profile=arm.plan.profile, variants=arm.arm.variants, users=arm.plan.users,
-        time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides={}, progress=arm.progress,
+        time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, progress=arm.progress, record=_recorder(arm),
     )
+
+
+def _recorder(arm: ArmRun) -> Callable[[Mutation], None]:
+    """Every change to the cluster stands in the arm's history."""
+
+    def record(change: Mutation) -> None:
+        arm.log.event("mutation", verb=change.verb, what=change.what, namespace=change.namespace, outcome=change.outcome)
+
+    return record
 
 
 def _pods(arm: ArmRun, stack: Stack, kind: str) -> None:
@@ -198,15 +219,18 @@ def _heal(arm: ArmRun, faults: ChaosProcess | None) -> None:
     faults.heal()
 
 
-def _settle(arm: ArmRun, stack: Stack) -> None:
-    with contextlib.suppress(StopIteration):
-        quiet = wait_for_quiet(Cluster(arm.target), stack.namespace, deadline_s=arm.plan.load.settle_s, progress=arm.progress)
-        if not quiet:
-            arm.incident(f"queues were not empty after {arm.plan.load.settle_s:.0f} s", "settle")
+def _settle(arm: ArmRun, spec: CensusSpec) -> None:
+    def look(quiet: Quiet) -> None:
+        arm.progress.waiting(f"the queues to empty, {quiet.left} mails left")
+
+    quiet = wait_for_quiet(spec, deadline_s=arm.plan.load.settle_s, on_look=look)
+    arm.log.event("settled", quiet=quiet.quiet, counts=quiet.counts, waited_s=quiet.waited_s, errors=list(quiet.errors))
+    if not quiet.quiet:
+        arm.incident(f"queues were not empty after {quiet.waited_s:.0f} s: {quiet.left} mails", "settle")
 
 
-def _census(arm: ArmRun, stack: Stack) -> None:
+def _census(arm: ArmRun, census: CensusSpec) -> None:
     spec = arm.secrets / f"census-{arm.directory.label}.json"
-    specs.census(arm, stack).save(spec)
+    census.save(spec)
     with Child("harness.census", [spec], arm.directory.path / "census.out") as child:
         child.wait(deadline_s=CENSUS_DEADLINE_S)

@@ -1,0 +1,122 @@
+"""What a run would do, said before it is done; and the proof that nothing can leave.
+
+``preflight`` deploys one small namespace for the proof and takes it down again. It sends no mail and injects no fault.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import NotReady
+from harness.kube.client import Cluster
+from harness.model.faults import KINDS
+from harness.model.plan import FaultSpec, Plan
+from harness.model.target import Target
+from harness.rehearse.order import faults_of
+from harness.stack.catalogue import components
+from harness.support.checkout import Checkout
+from harness.support.progress import Progress
+
+DISK_FREE_BYTES_MIN = 2 << 30
+MEMORY_FREE_BYTES_MIN = 3 << 30
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The answer of a preflight, ready to print."""
+
+    target: str
+    arms: tuple[str, ...]
+    load: tuple[str, ...]
+    faults: tuple[str, ...]
+    limits: tuple[str, ...]
+    proofs: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = field(default=())
+
+    def lines(self) -> Iterator[str]:
+        """One line each, grouped under headings."""
+        yield f"target  {self.target}"
+        for title, items in (
+            ("arms", self.arms), ("load", self.load), ("faults", self.faults), ("limits", self.limits),
+            ("proven", self.proofs), ("not supported here", self.unsupported),
+        ):
+            if items:
+                yield title
+                yield from (f"  {item}" for item in items)
+
+
+def preflight(plan: Plan, target: Target, checkout: Checkout, progress: Progress) -> Preflight:
+    """Check that ``plan`` can run on ``target`` and say what it would do there.
+
+    :raises NotReady: nodes not ready, too little disk or memory, a component that cannot suffer what the plan asks for.
+    :raises GuardRefused: the cluster is another one than the target's.
+    """
+    with progress.stage("preflight"):
+        proofs = (*_resources(checkout), *_nodes(target))
+        _abilities(plan, checkout)
+    return Preflight(
+        target=f"{target.kind} {target.name}: {len(target.nodes)} nodes, edge {target.edge.name} ({', '.join(target.edge.addresses)})",
+        arms=tuple(f"{a.name}: {', '.join(a.variants)}{_expectation(a.expect_fail)}" for a in plan.arms),
+        load=tuple(_load(plan)),
+        faults=tuple(_fault(plan, f) for f in plan.faults) or ("none",),
+        limits=tuple(f"{c.name}: {', '.join(f'{k} = {v:g}' for k, v in c.limits.items()) or 'no limits'}" for c in plan.checks),
+        proofs=proofs,
+        unsupported=tuple(f"{k}: {v}" for k, v in target.unsupported.items()),
+    )
+
+
+def _expectation(checks: tuple[str, ...]) -> str:
+    return f" (must fail: {', '.join(checks)})" if checks else ""
+
+
+def _resources(checkout: Checkout) -> Iterator[str]:
+    """Room for evidence and for the stack, or a refusal."""
+    checkout.runs.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(checkout.runs).free
+    if free < DISK_FREE_BYTES_MIN:
+        raise NotReady(f"only {free >> 20} MiB of disk are free, {DISK_FREE_BYTES_MIN >> 20} MiB are needed", where=str(checkout.runs))
+    yield f"disk: {free >> 30} GiB free for the record"
+    memory = _memory_available()
+    if memory < MEMORY_FREE_BYTES_MIN:
+        raise NotReady(f"only {memory >> 20} MiB of memory are free, {MEMORY_FREE_BYTES_MIN >> 20} MiB are needed", where="this host")
+    yield f"memory: {memory >> 30} GiB free"
+
+
+def _memory_available(meminfo: Path = Path("/proc/meminfo")) -> int:
+    for line in meminfo.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise NotReady("the free memory cannot be read", where=str(meminfo))
+
+
+def _nodes(target: Target) -> Iterator[str]:
+    states = Cluster(target).nodes()
+    bad = [n.name for n in states if not n.ready or not n.schedulable]
+    if bad:
+        raise NotReady(f"nodes not ready or cordoned: {', '.join(bad)}", where=target.name, todo="mailgale cluster status")
+    yield f"nodes: all {len(states)} ready and schedulable"
+
+
+def _abilities(plan: Plan, checkout: Checkout) -> None:
+    known = components(checkout)
+    for fault in plan.faults:
+        need, component = KINDS[fault.kind].ability, known.get(str(fault.target.get("component", "")))
+        if need and component is not None and need not in component.abilities:
+            raise NotReady(f"the component '{component.name}' cannot suffer '{fault.kind}'", where=plan.source)
+
+
+def _load(plan: Plan) -> Iterator[str]:
+    yield f"scenario {plan.load.scenario}, seed {plan.seed}, {plan.users} users, time scale {plan.time_scale:g}"
+    for name, value in plan.load.params.items():
+        yield f"{name} = {value}"
+    yield f"budget: {', '.join(f'{k} {v:g}' for k, v in plan.budget.items())}"
+
+
+def _fault(plan: Plan, fault: FaultSpec) -> str:
+    arms = [a.name for a in plan.arms if fault in faults_of(plan, a.name)]
+    aim = ", ".join(f"{k}={v}" for k, v in {**fault.target, **fault.arguments}.items())
+    when = ", ".join(f"{k}={v:g}" for k, v in fault.when.items())
+    return f"{fault.name}: {fault.kind}({aim}) when {when}, over within {fault.deadline_s:g} s, in {', '.join(arms)}"
