@@ -27,6 +27,7 @@ log_path = {root}/dovecot.log
 ssl = {ssl}
 disable_plaintext_auth = no
 auth_mechanisms = plain login
+auth_failure_delay = 0 secs
 mail_location = maildir:{root}/mail/%u
 mail_uid = nobody
 mail_gid = nogroup
@@ -64,6 +65,11 @@ service pop3-login {{
   }}
   inet_listener pop3s {{
     port = 0
+  }}
+}}
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
   }}
 }}
 service stats {{
