@@ -35,8 +35,25 @@ def tested(plan: Plan, head: Mapping[str, Any], meta: Mapping[str, Any]) -> Pair
         ("Seed", str(plan.seed)),
         ("Time scale", number(plan.time_scale)),
         ("Mailboxes", number(plan.users)),
-        *((name, plain(version)) for name, version in sorted(_mapping(meta.get("versions")).items())),
+        *_source(_mapping(meta.get("source"))),
+        *_host(_mapping(meta.get("host"))),
+        ("Versions", ", ".join(f"{name} {plain(version)}" for name, version in sorted(_mapping(meta.get("versions")).items())) or "not recorded"),
     )
+
+
+def _source(source: Mapping[str, Any]) -> Pairs:
+    """The commit that was run, and whether its files were changed."""
+    if not source.get("commit"):
+        return ()
+    return (("Commit", f"{source['commit']}{' with changes of its own' if source.get('changed') == 'yes' else ''}"),)
+
+
+def _host(host: Mapping[str, Any]) -> Pairs:
+    if not host:
+        return ()
+    memory = host.get("memory_bytes")
+    size = f"{number(memory / 2**30)} GiB" if isinstance(memory, (int, float)) else "memory not recorded"
+    return (("Host", f"{host.get('cores', '?')} cores, {size}, {host.get('machine', '')}, Linux {host.get('kernel', '')}"),)
 
 
 def _target(target: object) -> str:
@@ -99,9 +116,9 @@ def unsupported(meta: Mapping[str, Any]) -> Pairs:
     return tuple(sorted((k, str(v)) for k, v in merged.items()))
 
 
-def held(plan: Plan) -> Pairs:
+def held(plan: Plan, meta: Mapping[str, Any]) -> Pairs:
     """What else could have bounded the intake, and was the same in every arm."""
-    return tuple((k.replace("_", " "), str(v)) for k, v in plan.held_constant.items())
+    return tuple((k.replace("_", " "), str(v)) for k, v in {**plan.held_constant, **_mapping(meta.get("held_constant"))}.items())
 
 
 def command(plan: Plan, meta: Mapping[str, Any]) -> str:

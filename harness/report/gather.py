@@ -14,6 +14,7 @@ from harness.report.compare import rate_bars, ratio_plot
 from harness.report.figures_table import COLUMNS_MAX, arms_table, figure_pairs, split, tiles
 from harness.report.groups import GROUPS
 from harness.report.judged import TONES, CheckResult, FindingResult, Judged
+from harness.report.refusals import refusals
 from harness.report.series import ArmData, Clock
 from harness.report.sheet import Chart, FindingText, Head, Mark, Matrix, MatrixRow, Named, Reason, Sheet
 from harness.report.text import duration, number, plain
@@ -48,19 +49,21 @@ def sheet(run: RunDir, judged: Judged, arms: Sequence[tuple[str, ArmData]], run_
     data = [arm for _, arm in arms]
     blocks = Counter(arm.name for arm in data)
     notes = {a.name: a.note for a in plan.arms}
+    refusal_arms, refused = refusals(data)
     return Sheet(
         title=plan.title, question=plan.question, run_id=run.run_id, begun=facts.begun(run.head),
         tone=TONES[judged.status], word=judged.status.name, sentence=judged.sentence, under=_under(judged, blocks, plan),
         tiles=tiles(judged.figures), findings=tuple(_finding(f) for f in judged.findings),
         bars=rate_bars(judged.figures), ratios=ratio_plot(judged.findings, max(blocks.values(), default=0)),
-        arms=arms_table(judged.figures, notes, GROUPS), matrix=_matrix(judged),
+        arms=arms_table(judged.figures, notes, GROUPS), refusal_arms=refusal_arms, refusals=refused,
+        matrix=_matrix(judged),
         notable=tuple(_reason(c) for c in judged.checks if c.tone != "pass"),
         passed=tuple(_reason(c) for c in judged.checks if c.tone == "pass"),
         named=_named(judged),
         validity=validity(judged, data, meta, plan, run.seal_digest), limits=limits(blocks, meta, plan),
         unsupported=facts.unsupported(meta), incidents=_incidents(arms, run_events),
         timelines=_timelines(arms, notes), timelines_note=_timelines_note(arms),
-        tested=facts.tested(plan, run.head, meta), images=facts.images(meta, data), held=facts.held(plan), load=facts.load(plan),
+        tested=facts.tested(plan, run.head, meta), images=facts.images(meta, data), held=facts.held(plan, meta), load=facts.load(plan),
         timings=facts.timings(meta, plan), command=facts.command(plan, meta), rejudge=f"mailgale judge {run.run_id}",
         seal=run.seal_digest, plan_sha=plan.sha256, version=version,
     )  # fmt: skip

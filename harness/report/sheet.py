@@ -121,6 +121,17 @@ class Validity:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """One kind of ending that was no acceptance: counts per arm, and the server's words."""
+
+    kind: str
+    stage: str
+    code: str
+    counts: tuple[str, ...]
+    words: str
+
+
+@dataclass(frozen=True)
 class Chart:
     """A drawing and the same numbers as a table."""
 
@@ -147,6 +158,8 @@ class Sheet:
     bars: Chart | None
     ratios: Chart | None
     arms: ArmsTable
+    refusal_arms: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
     matrix: Matrix
     notable: tuple[Reason, ...]
     passed: tuple[Reason, ...]
@@ -173,7 +186,7 @@ class Sheet:
         """Anchor and name of every section that is there."""
         there = (
             ("findings", "Findings", self.findings), ("compare", "Comparison", self.bars or self.ratios),
-            ("arms", "Figures", self.arms.rows), ("checks", "Checks", True), ("mails", "Mails", self.named),
+            ("arms", "Figures", self.arms.rows), ("refusals", "Refusals", self.refusals), ("checks", "Checks", True), ("mails", "Mails", self.named),
             ("validity", "Validity", True), ("timelines", "Timelines", self.timelines), ("tested", "What was tested", True),
             ("again", "Do it again", True),
         )  # fmt: skip
