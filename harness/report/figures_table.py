@@ -43,8 +43,14 @@ _BY_UNIT: tuple[tuple[str, Callable[[float], str]], ...] = (
 
 
 def figure_pairs(figures: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Figures of a check or finding, as (name, value)."""
-    return tuple((_bare(name), value_text(name, value)) for name, value in sorted(figures.items()))
+    """Figures of a check or finding, as (name, value); ``x_low`` and ``x_high`` become the interval of ``x``."""
+    ends = {name + tail for name in figures for tail in ("_low", "_high") if name + "_low" in figures and name + "_high" in figures}
+    return tuple((_bare(n), value_text(n, v) + _interval(n, figures)) for n, v in sorted(figures.items()) if n not in ends)
+
+
+def _interval(name: str, figures: Mapping[str, Any]) -> str:
+    low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
+    return f" ({value_text(name, low)} – {value_text(name, high)})" if low is not None and high is not None else ""
 
 
 def _bare(name: str) -> str:
@@ -88,7 +94,7 @@ def arms_table(figures: Figures, notes: Mapping[str, str], groups: Sequence[tupl
         present = [r for r in found if any(c.text != "–" for c in r.cells)]
         rows += [Row(heading), *present] if present else []
     many = len(columns) < len(figures)
-    caption = "Mails are counted per recipient." + (" Several blocks: median, and range below it." if many else "")
+    caption = "Mails are counted per recipient." + (" Several blocks: median, and below it the range unless all agree." if many else "")
     return ArmsTable(caption, tuple(_head(name, notes, many) for name in columns), tuple(rows))
 
 
@@ -116,5 +122,5 @@ def _cell(name: str, values: Sequence[Any], mood: str) -> Cell:
     if len(numbers) != len(values) or not values:
         return Cell(", ".join(dict.fromkeys(value_text(name, v) for v in values)) or "–")
     middle = values[0] if len(values) == 1 else statistics.median(numbers)
-    spread = "" if len(values) == 1 else f"{value_text(name, min(numbers))} – {value_text(name, max(numbers))}"
+    spread = "" if min(numbers) == max(numbers) else f"{value_text(name, min(numbers))} – {value_text(name, max(numbers))}"
     return Cell(value_text(name, middle), mood if max(numbers) > 0 else "", spread)

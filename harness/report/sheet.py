@@ -48,6 +48,8 @@ class Head:
 
 @dataclass(frozen=True)
 class ArmsTable:
+    """Figures against arms."""
+
     caption: str = ""
     heads: tuple[Head, ...] = ()
     rows: tuple[Row, ...] = ()
@@ -63,6 +65,8 @@ class Mark:
 
 @dataclass(frozen=True)
 class MatrixRow:
+    """One check over all arms."""
+
     name: str
     cells: tuple[Mark, ...]
 

@@ -8,23 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.report.sheet import Head, Row, Sheet
-from harness.report.text import NARROW_SPACE, plain
+from harness.report.text import NARROW_SPACE, duration, plain
 
 LINES_MAX, COLUMNS_MAX = 40, 100
 _MARKS = {"pass": "✓", "inconclusive": "?", "fail": "✗", "planned": "☒", "info": "·"}
 _ROWS_MAX = 16
 
 
-def summary_lines(sheet: Sheet, report: Path | None = None) -> list[str]:
+def summary_lines(sheet: Sheet, report: Path | None = None, *, took_s: float | None = None) -> list[str]:
     """The summary, ready to print.
 
     :param report: path of ``report.html``, named in the last line and never cut.
+    :param took_s: how long the command itself took, shown with the timings on record.
     """
     last = [f"Report   {report}"] if report else []
     required = [*_verdict(sheet), *_seal(sheet)]
     room = LINES_MAX - len(required) - len(last)
     parts: list[str] = []
-    for part in (_arms(sheet), _findings(sheet), _notable(sheet), _timings(sheet)):
+    for part in (_arms(sheet), _findings(sheet), _notable(sheet), _timings(sheet, took_s)):
         parts += _fitting(part, room - len(parts))
     lines = (*_verdict(sheet), *parts, *_seal(sheet))
     return [*(_cut(line.replace(NARROW_SPACE, " ")) for line in lines), *last]
@@ -69,11 +70,12 @@ def _wrapped(mark: str, text: str) -> list[str]:
     return textwrap.wrap(f"{mark} {plain(text)}", COLUMNS_MAX, subsequent_indent="  ", max_lines=2, placeholder=" …")
 
 
-def _timings(sheet: Sheet) -> list[str]:
-    if not sheet.timings:
+def _timings(sheet: Sheet, took_s: float | None) -> list[str]:
+    pairs = [*sheet.timings, *([("this command", duration(took_s))] if took_s is not None else [])]
+    if not pairs:
         return []
-    return textwrap.wrap("Time     " + " · ".join(f"{plain(n)} {plain(v)}" for n, v in sheet.timings), COLUMNS_MAX,
-                         subsequent_indent="         ", max_lines=3, placeholder=" …")  # fmt: skip
+    text = "Time     " + " · ".join(f"{plain(n)} {plain(v)}" for n, v in pairs)
+    return textwrap.wrap(text, COLUMNS_MAX, subsequent_indent=" " * 9, max_lines=3, placeholder=" …")
 
 
 def _seal(sheet: Sheet) -> list[str]:

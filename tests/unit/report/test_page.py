@@ -239,7 +239,8 @@ def test_an_interval_of_the_finding_is_drawn(tmp_path: Path):
 @pytest.mark.parametrize("make", RUNS)
 def test_the_terminal_summary_fits_one_screen(tmp_path: Path, make: Any):
     _, paths, sheet = page_of(*make(tmp_path))
-    lines = report.summary_lines(sheet, paths.html)
+    lines = report.summary_lines(sheet, paths.html, took_s=754.0)
+    assert "this command 12:34 min" in "\n".join(lines)
     assert len(lines) <= 40
     assert all(len(line) <= 100 for line in lines[:-1])
     assert lines[-1].endswith("report.html")
