@@ -30,5 +30,5 @@ class Backoff:
 
     def wait_s(self, failures: int, rng: random.Random) -> float:
         """Seconds to wait after the ``failures``-th failure in a row (1, 2, …)."""
-        plain = min(self.min_s * 2 ** min(failures - 1, 60), self.max_s)
+        plain = min(self.min_s * 2.0 ** min(failures - 1, 60), self.max_s)
         return plain * (1 + self.jitter * (2 * rng.random() - 1))

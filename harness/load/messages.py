@@ -94,6 +94,14 @@ class Messages:
             trace, trace, mail.template.head, mail.template.finish(self._tail(mail)),
         )
 
+    def sender_bytes(self, mail: Mail) -> bytes:
+        """Envelope sender."""
+        return self.senders[mail.sender].encode()
+
+    def rcpt_bytes(self, mail: Mail) -> list[bytes]:
+        """Envelope recipients that are left."""
+        return [self._bytes[r] for r in mail.rcpts]
+
     def size(self, mail: Mail) -> int:
         """Octets of the body on the wire (the header comes to some 400 more)."""
         return len(mail.template.body) + len(mail.template.after) + 48

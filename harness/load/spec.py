@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import ipaddress
 import json
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from typing import Any
 from harness.errors import GuardRefused, UsageError
 
 ROLES = ("mx", "submission", "imap", "pop3")
+#: Environment variable that carries the users' password, so that no file of a run holds it.
+PASSWORD_ENV = "MAILGALE_LOAD_PASSWORD"
 TLS_MODES = ("none", "starttls", "implicit")
 
 
@@ -74,9 +77,9 @@ class LoadSpec:
     engine: int = 1
     engines: int = 1
 
-    def to_json(self) -> str:
-        """As JSON; :meth:`from_json` reads it back."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
+    def to_json(self, *, private: bool = False) -> str:
+        """As JSON; :meth:`from_json` reads it back. The password is in it only when ``private``; else it goes by PASSWORD_ENV."""
+        return json.dumps({k: v for k, v in dataclasses.asdict(self).items() if private or k != "password"}, indent=1)
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "load spec") -> LoadSpec:
@@ -94,11 +97,12 @@ class LoadSpec:
 
     @classmethod
     def read(cls, path: Path) -> LoadSpec:
-        """The spec in a file. Raises as :meth:`from_json`, and UsageError when there is no such file."""
+        """The spec in a file, with the password from the environment. Raises as :meth:`from_json`, and UsageError when there is no such file."""
         try:
-            return cls.from_json(path.read_text(), where=str(path))
+            spec = cls.from_json(path.read_text(), where=str(path))
         except OSError as error:
             raise UsageError(f"cannot read the load spec: {error.strerror}", where=str(path)) from error
+        return spec if spec.password else spec.replace(password=os.environ.get(PASSWORD_ENV, ""))
 
     def replace(self, **changes: Any) -> LoadSpec:
         """A copy with ``changes``."""

@@ -23,10 +23,13 @@ from harness.model.outcome import MailFlag
 
 COUNT = 128  #: templates, one per 1/128 quantile of the sizes
 _WORDS = (
-    "queue mail server pod node cluster delivery friday burst evening backlog relay mailbox proxy limit rate answer letter "
-    "volume drain restart address domain filter header invoice meeting minutes offer order payment project report summary team"
-).split()
-_UMLAUTS = "Grüße für Zürich Änderung Straße größer café naïve señor Ελλάδα Москва ✓ € 東京".split()
+    "queue", "mail", "server", "pod", "node", "cluster", "delivery", "friday", "burst", "evening", "backlog", "relay", "mailbox",
+    "proxy", "limit", "rate", "answer", "letter", "volume", "drain", "restart", "address", "domain", "filter", "header", "invoice",
+    "meeting", "minutes", "offer", "order", "payment", "project", "report", "summary", "team",
+)
+_UMLAUTS = (
+    "Grüße", "für", "Zürich", "Änderung", "Straße", "größer", "café", "naïve", "señor", "Ελλάδα", "Москва", "✓", "€", "東京",
+)
 _JAPANESE = ("金曜日の夜", "メールサーバー", "配送が遅れ", "会議の資料", "お世話に", "なっております", "ご確認ください", "受信箱")
 #: The generic test for unsolicited bulk mail; in two halves, so that no filter stops this file.
 _GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"

@@ -1,0 +1,289 @@
+"""One simulated MTA (or a submitting user's client): a queue, a limit of connections, back-off, and the attempts of each mail.
+
+The life of a mail here: offered → ready → in flight on a link → ended (accepted or rejected for every recipient), or, for the
+recipients that were deferred or left in doubt, waiting → ready again as its next attempt. As in Postfix a mail is bound before
+its connection is opened, so a refused connection is an attempt that failed; and a destination that refuses while no other
+connection of this MTA works is left alone for a back-off of its own.
+
+Limits: one destination per MTA; no per-recipient concurrency; a mail never expires (the load ends first).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.load.backoff import Backoff
+from harness.load.ledger import Ledger
+from harness.load.messages import Mail, Messages
+from harness.load.stats import Stats
+from harness.mail.replies import RecipientResult
+from harness.model.outcome import Deferral, Outcome, Population, Proto, Stage
+from harness.store.ops import pack_enhanced
+
+
+class Watcher(Protocol):
+    """Wants to know of mails that are due and of those that were accepted."""
+
+    def offered(self, mail: Mail) -> None: ...
+
+    def accepted(self, mail: Mail) -> None: ...
+
+
+class Session(Protocol):
+    """What a link needs of an open SMTP session."""
+
+    def send(self, mail: Mail) -> None: ...
+
+    def quit(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the engine lends to every population."""
+
+    loop: asyncio.AbstractEventLoop
+    ledger: Ledger
+    stats: Stats
+    messages: Messages
+    watcher: Watcher
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How one kind of MTA behaves.
+
+    :param connections: most at a time.
+    :param mails_per_connection: 1 = a connection for each mail.
+    :param retry: deferred and doubtful recipients are tried again (user agents do not).
+    """
+
+    proto: Proto
+    connections: int
+    mails_per_connection: int
+    backoff: Backoff
+    retry: bool = True
+
+
+class Mta:
+    """See the module. Drive it by :meth:`offer`; ask :attr:`idle`, :attr:`backlog`.
+
+    :param dial: opens a session for a link and calls its ``on_ready`` or ``on_failed``.
+    """
+
+    def __init__(self, host: Host, sender: int, client: str, policy: Policy, dial: Callable[[Link], None], seed: int) -> None:
+        self.host, self.sender, self.client, self.policy = host, sender, client, policy
+        self._dial, self._rng = dial, random.Random(f"mta/{seed}/{sender}")
+        self.ready: deque[Mail] = deque()
+        self.waiting: dict[int, asyncio.TimerHandle] = {}
+        self.links: set[Link] = set()
+        self._failures = 0
+        self._dead: asyncio.TimerHandle | None = None
+        self.stopped = False
+
+    @property
+    def backlog(self) -> int:
+        """Mails that are ready or wait for their next attempt."""
+        return len(self.ready) + len(self.waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing left to do, nothing in flight."""
+        return not self.ready and not self.waiting and not self.links
+
+    def offer(self, mail: Mail) -> None:
+        """Take a mail and send it as soon as the limits allow."""
+        self.ready.append(mail)
+        self.pump()
+
+    def stop(self) -> None:
+        """Begin nothing more; what is in flight goes on to its end."""
+        self.stopped = True
+        for timer in (*self.waiting.values(), *([self._dead] if self._dead else [])):
+            timer.cancel()
+
+    def abort(self) -> None:
+        """Cut every connection; its mails stay in doubt."""
+        self.stop()
+        for link in list(self.links):
+            link.abort()
+
+    def pump(self) -> None:
+        """Open links for ready mails, as far as limit and back-off allow."""
+        while self.ready and not self.stopped and self._dead is None and len(self.links) < self.policy.connections:
+            link = Link(self, self.ready.popleft())
+            self.links.add(link)
+            link.begin()
+            self._dial(link)
+
+    def next_mail(self) -> Mail | None:
+        """The next mail for a link that could take one."""
+        return self.ready.popleft() if self.ready and not self.stopped else None
+
+    def attempt_failed(self, mail: Mail, rcpts: list[int]) -> None:
+        """These recipients of ``mail`` need another attempt."""
+        mail.rcpts = rcpts
+        if self.policy.retry and not self.stopped:
+            wait = self.policy.backoff.wait_s(mail.attempt, self._rng)
+            self.waiting[mail.number] = self.host.loop.call_later(wait, self._wake, mail)
+
+    def link_worked(self) -> None:
+        """A session was opened: the destination lives."""
+        self._failures = 0
+
+    def link_failed(self) -> None:
+        """A session could not be opened. When no other one works, leave the destination alone for a while."""
+        if self._dead is None and not self.stopped and not any(link.open for link in self.links):
+            self._failures += 1
+            self._dead = self.host.loop.call_later(self.policy.backoff.wait_s(self._failures, self._rng), self._revive)
+
+    def link_closed(self, link: Link) -> None:
+        """A link is gone; its place is free."""
+        self.links.discard(link)
+        self.pump()
+
+    def _wake(self, mail: Mail) -> None:
+        del self.waiting[mail.number]
+        self.ready.append(mail)
+        self.pump()
+
+    def _revive(self) -> None:
+        self._dead = None
+        self.pump()
+
+
+class Link:
+    """One connection of an MTA and the mail on it."""
+
+    __slots__ = ("begun_ns", "closed", "mail", "mta", "open", "sent", "session")
+
+    def __init__(self, mta: Mta, mail: Mail) -> None:
+        self.mta, self.mail, self.session = mta, mail, None  # type: Mta, Mail | None, Session | None
+        self.open = self.closed = False
+        self.sent = self.begun_ns = 0
+
+    def begin(self) -> None:
+        """Record that the bound mail's attempt begins."""
+        mail = self._bound()
+        mail.attempt += 1
+        counts = self.mta.host.stats.counts
+        counts.in_flight += 1
+        counts.attempted += len(mail.rcpts)
+        self.begun_ns = self.mta.host.ledger.invoke(mail.number, mail.rcpts, mail.attempt, self.mta.policy.proto)
+
+    def on_ready(self, session: Session) -> None:
+        """The session may take a mail: the bound one, or the next, or none is left."""
+        self.session, self.open = session, True
+        self.mta.link_worked()
+        self._send()
+
+    def on_results(self, results: Sequence[RecipientResult]) -> None:
+        """The bound mail's attempt has ended, one result per recipient in order; go on with the next mail, or end."""
+        self._settle(results)
+        if self.session is None or self.closed:
+            return
+        if self.sent < self.mta.policy.mails_per_connection and (mail := self.mta.next_mail()) is not None:
+            self.mail = mail
+            self.begin()
+            self._send()
+        else:
+            self.session.quit()
+
+    def on_failed(self, results: Sequence[RecipientResult]) -> None:
+        """The session never became ready."""
+        self._settle(results)
+        self.mta.link_failed()
+        self.on_closed(results)
+
+    def on_closed(self, results: Sequence[RecipientResult]) -> None:
+        """The connection is gone; ``results`` are those of a bound mail without any."""
+        if self.closed:
+            return
+        self.closed, self.open = True, False
+        if self.mail is not None:
+            self._settle(results)
+        self.mta.link_closed(self)
+
+    def abort(self) -> None:
+        """Cut the connection. The attempt stays without an end in the ledger: in doubt."""
+        self.closed = True
+        self.mta.links.discard(self)
+        if self.session is not None:
+            self.session.abort()
+
+    def _send(self) -> None:
+        mail = self._bound()
+        self.sent += 1
+        self.mta.host.ledger.after_write(lambda: self._go(mail))
+
+    def _go(self, mail: Mail) -> None:
+        if self.session is not None and not self.closed and self.mail is mail:
+            self.session.send(mail)
+
+    def _bound(self) -> Mail:
+        assert self.mail is not None
+        return self.mail
+
+    def _settle(self, results: Sequence[RecipientResult]) -> None:
+        mail, self.mail = self.mail, None
+        if mail is None:
+            return
+        host = self.mta.host
+        host.stats.counts.in_flight -= 1
+        again = [r for r, result in zip(list(mail.rcpts), results, strict=True) if self._ended(host, mail, r, result)]
+        if again:
+            self.mta.attempt_failed(mail, again)
+        else:
+            mail.rcpts = []
+
+    def _ended(self, host: Host, mail: Mail, rcpt: int, result: RecipientResult) -> bool:
+        """Record one recipient's end; true when it needs another attempt."""
+        proto, counts = self.mta.policy.proto, host.stats.counts
+        host.ledger.done(
+            mail.number, rcpt, mail.attempt, proto, result.outcome, result.stage, result.deferral, result.code, pack_enhanced(result.enhanced)
+        )
+        if result.code:
+            host.ledger.reply(result.code, result.enhanced, result.stage, result.deferral, result.text)
+        if result.outcome is Outcome.OK:
+            counts.accepted += 1
+            host.watcher.accepted(mail)
+            return False
+        if result.outcome is Outcome.INFO:
+            counts.undetermined += 1
+            return True
+        if result.code >= 500 and result.stage > Stage.BANNER:  # a 5xx greeting defers: postconf(5) smtp_skip_5xx_greeting
+            counts.rejected += 1
+            return False
+        if result.code >= 400:
+            counts.deferred += 1
+            name = (result.deferral or Deferral.SYSTEM).name.lower()
+            counts.deferred_by[name] = counts.deferred_by.get(name, 0) + 1
+        else:
+            counts.failed += 1
+        return True
+
+
+@dataclass(frozen=True)
+class Offering:
+    """Makes, records and hands out the mails of one population."""
+
+    host: Host
+    population: Population
+
+    def make(self, index: int, sender: int, due_ns: int) -> Mail:
+        """The ``index``-th mail, due at ``due_ns``, in the ledger."""
+        messages, stats = self.host.messages, self.host.stats
+        mail = messages.make(self.population, index, sender, due_ns)
+        stats.counts.due += 1
+        self.host.watcher.offered(mail)
+        stats.counts.offered += len(mail.rcpts)
+        self.host.ledger.offer(
+            mail.number, due_ns, mail.rcpts, sender, messages.size(mail), self.population, mail.flags, messages.sha(mail)
+        )
+        return mail

@@ -1,0 +1,53 @@
+"""When ordinary mail was first seen in a probe mailbox: the delivery latency, from the due time and from the acknowledgement."""
+
+from __future__ import annotations
+
+from harness.load.ledger import Ledger
+from harness.load.messages import Mail, Messages
+from harness.load.stats import Stats
+from harness.model.outcome import Population
+from harness.support.clock import now_ns
+
+REMEMBERED_MAX = 2_000_000
+
+
+class Sightings:
+    """Joins what the senders know (due, accepted) with what the watchers see.
+
+    A mail may be seen before its acknowledgement has been read; ``latency_from_ok_ns`` is then 0.
+    """
+
+    def __init__(self, ledger: Ledger, stats: Stats, messages: Messages) -> None:
+        self._ledger, self._stats, self._messages = ledger, stats, messages
+        self._due: dict[int, int] = {}
+        self._ok: dict[int, int] = {}
+        self._seen: set[tuple[int, str]] = set()
+
+    @property
+    def seen(self) -> int:
+        """Mails seen so far, once per mailbox."""
+        return len(self._seen)
+
+    def offered(self, mail: Mail) -> None:
+        """A mail of ours is due."""
+        if mail.population is Population.STEADY and len(self._due) < REMEMBERED_MAX:
+            self._due[mail.number] = mail.due_ns
+
+    def accepted(self, mail: Mail) -> None:
+        """A mail of ours was acknowledged."""
+        if mail.number in self._due:
+            self._ok.setdefault(mail.number, now_ns())
+
+    def trace(self, value: bytes, mailbox: str) -> None:
+        """A watcher has read a trace header; the first time for this mail and mailbox is the sighting."""
+        number = self._messages.number_of(value)
+        if number is None or number not in self._due or (number, mailbox) in self._seen:
+            return
+        now = now_ns()
+        from_due = now - self._due[number]
+        self._seen.add((number, mailbox))
+        self._ledger.event(
+            "first_sight", t=now, mail=number, mailbox=mailbox, latency_from_due_ns=from_due,
+            latency_from_ok_ns=now - self._ok.get(number, now),
+        )
+        self._stats.time("mail", "delivery from due", from_due)

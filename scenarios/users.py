@@ -1,0 +1,20 @@
+"""Reading users, closed loop: IMAP sessions with think times, POP3 polls, IDLE connections.
+
+| parameter | is |
+|---|---|
+| ``imap_users``, ``pop_users`` | readers |
+| ``think_s`` | mean pause between their steps |
+| ``idle_users`` | connections that only idle |
+| ``burst_max_s`` | how long |
+
+By hand: ``locust -f scenarios/users.py --headless --imap 127.0.0.1:143 --pop3 127.0.0.1:110 --user-file users.csv``
+"""
+
+from harness.load.locust_side import Scenario, given
+
+
+class Users(Scenario):
+    """IMAP and POP3 readers."""
+
+    scenario = "users"
+    defaults = given(imap_users=10, pop_users=5, burst_max_s=30)
