@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import click
 from rich.table import Table
 
-from harness.cli.catalogue import entries, find_plan
+from harness.cli.catalogue import Entry, entries, find_plan
 from harness.cli.terminal import console
 from harness.plan.schema import PlanBlock
 from harness.support.checkout import Checkout
@@ -55,7 +56,7 @@ def schema() -> None:
 
 
 @click.command("list")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("-o", "--output", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True)
 @click.argument("kind", required=False)
 def list_command(output: str, kind: str | None) -> None:
     """Everything that can be named in a plan: plans, scenarios, variants, checks, claims, faults.
@@ -70,7 +71,16 @@ def list_command(output: str, kind: str | None) -> None:
     if output == "json":
         click.echo(json.dumps([vars(e) for e in found], indent=2))
         return
+    if output == "markdown":
+        click.echo(markdown(found))
+        return
     table = Table("kind", "name", "what it is", box=None, header_style="bold")
     for entry in found:
         table.add_row(entry.kind, entry.name, entry.text)
     console(stderr=False).print(table)
+
+
+def markdown(found: Iterable[Entry]) -> str:
+    """The catalogue as the table in the README."""
+    rows = [f"| {e.kind} | `{e.name}` | {e.text.replace('|', '/')} |" for e in found]
+    return "\n".join(["| kind | name | is |", "|---|---|---|", *rows])
