@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.model.plan import Plan
+from harness.report.arms_over_time import Table
 from harness.report.figures_table import value_text
 from harness.report.series import ArmData
 from harness.report.sheet import Pairs
 from harness.report.text import duration, label, number, plain
+
+_ORDER = ("setup", "images", "deploy", "isolation", "load", "heal", "settle", "census")
 
 
 def begun(head: Mapping[str, Any]) -> str:
@@ -102,11 +105,37 @@ def _name(key: str) -> str:
 
 
 def timings(meta: Mapping[str, Any], plan: Plan) -> Pairs:
-    """How long each part took, and what the plan allowed."""
-    found = _mapping(meta.get("timings_s"))
-    taken = [(_name(k), duration(v)) for k, v in found.items()]
+    """How long set-up and each arm took, and what the plan allowed. Times within arms are in :func:`phases`."""
+    whole, arms = _recorded(meta)
+    taken = [(_name(k), duration(v)) for k, v in whole.items()]
+    taken += [(f"arm {plain(arm)}", duration(sum(parts.values()))) for arm, parts in arms.items()]
     budget = [(f"budget: {_name(k)}", number(v)) for k, v in sorted(plan.budget.items()) if v]
     return (*taken, *budget)
+
+
+def phases(meta: Mapping[str, Any]) -> Table | None:
+    """How long each phase of each arm took; None when that is not on record."""
+    _, arms = _recorded(meta)
+    names = list(dict.fromkeys(name for parts in arms.values() for name in parts))
+    rows = tuple((_name(n), *(duration(parts.get(n)) for parts in arms.values())) for n in names)
+    return Table(("phase", *arms), rows) if rows else None
+
+
+def _recorded(meta: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Seconds of the whole run, and of each arm by phase (recorded as ``<block>-<arm>/<phase>``)."""
+    whole: dict[str, float] = {}
+    arms: dict[str, dict[str, float]] = {}
+    for name, value in sorted({**_mapping(meta.get("timings_s")), **_mapping(meta.get("timings"))}.items(), key=_in_order):
+        arm, slash, phase = name.rpartition("/")
+        if isinstance(value, (int, float)):
+            (arms.setdefault(arm, {}) if slash else whole)[phase] = float(value)
+    return whole, arms
+
+
+def _in_order(item: tuple[str, Any]) -> tuple[str, int, str]:
+    """Parts in the order they happen, arm after arm; others after them."""
+    arm, _, part = item[0].rpartition("/")
+    return arm, _ORDER.index(part) if part in _ORDER else len(_ORDER), part
 
 
 def unsupported(meta: Mapping[str, Any]) -> Pairs:

@@ -26,6 +26,7 @@ from harness.store.run import RunDir
 _POINTS_ALL, _POINTS_MAX, _POINTS_MIN = 1500, 240, 50
 #: Verdicts whose mails are listed, and mails of each; the rest is in verdict.json.
 _NAMED_MAX, _LINES_MAX = 40, 50
+_INCIDENTS_MAX = 100
 _CLAIM_LOOKS = {
     ClaimResult.CONFIRMED: ("pass", "confirmed"),
     ClaimResult.CONFIRMED_UNDER_CONDITIONS: ("pass", "confirmed under conditions"),
@@ -61,10 +62,10 @@ def sheet(run: RunDir, judged: Judged, arms: Sequence[tuple[str, ArmData]], run_
         passed=tuple(_reason(c) for c in judged.checks if c.tone == "pass"),
         named=_named(judged),
         validity=validity(judged, data, meta, plan, run.seal_digest), limits=limits(blocks, meta, plan),
-        unsupported=facts.unsupported(meta), incidents=_incidents(arms, run_events),
+        unsupported=facts.unsupported(meta), incidents=_incidents(arms, run_events, meta),
         timelines=_timelines(arms, notes), timelines_note=_timelines_note(arms),
         tested=facts.tested(plan, run.head, meta), images=facts.images(meta, data), held=facts.held(plan, meta), load=facts.load(plan),
-        timings=facts.timings(meta, plan), command=facts.command(plan, meta), rejudge=f"mailgale judge {run.run_id}",
+        timings=facts.timings(meta, plan), phases=facts.phases(meta), command=facts.command(plan, meta), rejudge=f"mailgale judge {run.run_id}",
         seal=run.seal_digest, plan_sha=plan.sha256, version=version,
     )  # fmt: skip
 
@@ -125,11 +126,13 @@ def _named(judged: Judged) -> tuple[Named, ...]:
     return tuple(out)
 
 
-def _incidents(arms: Sequence[tuple[str, ArmData]], run_events: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _incidents(arms: Sequence[tuple[str, ArmData]], run_events: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """What went wrong without ending the run, and what ended it before its time."""
     found = [("run", e) for e in run_events if e.get("kind") == "incident"]
     found += [(f"arm {name}", e) for name, arm in arms for e in arm.events("incident")]
-    counted = Counter(f"{place}, {plain(e.get('where', ''))}: {plain(e.get('what', ''))}" for place, e in found)
-    return tuple(text if count == 1 else f"{text} ({count} times)" for text, count in list(counted.items())[:100])
+    counted = Counter(": ".join(t for t in (place, plain(e.get("where") or ""), plain(e.get("what") or "")) if t) for place, e in found)
+    ended = [f"the run ended before its time: {plain(meta['problem'])}"] if meta.get("problem") else []
+    return (*ended, *(text if count == 1 else f"{text} ({count} times)" for text, count in list(counted.items())[:_INCIDENTS_MAX]))
 
 
 def _timelines(arms: Sequence[tuple[str, ArmData]], notes: Mapping[str, str]) -> tuple[Chart, ...]:

@@ -179,6 +179,7 @@ class Sheet:
     held: Pairs
     load: Pairs
     timings: Pairs
+    phases: Table | None
     command: str
     rejudge: str
     seal: str

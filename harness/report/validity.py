@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.errors import CleanupIncomplete
 from harness.model.plan import Plan
 from harness.model.verdict import Status, worst
 from harness.report.judged import TONES, Judged
@@ -96,8 +97,12 @@ def _gaps(arms: Sequence[ArmData]) -> Validity:
 
 
 def _cleanup(meta: Mapping[str, Any]) -> Validity:
-    state = meta.get("cleanup")
+    """From ``cleanup`` in the run's head, or else from the exit code that the conductor ended with."""
+    state, code = meta.get("cleanup"), meta.get("problem_code")
     question = "Was everything put back?"
+    if not isinstance(state, Mapping) and isinstance(code, int):
+        left = [str(meta.get("problem"))] if code == CleanupIncomplete.exit_code else []
+        state = {"complete": not left, "left": left}
     if not isinstance(state, Mapping):
         return Validity(question, "inconclusive", "not recorded", "the run's record says nothing of its clean-up")
     left = [str(item) for item in _items(state.get("left"))]

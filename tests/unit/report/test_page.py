@@ -273,3 +273,28 @@ def test_a_verdict_that_does_not_read_is_refused(tmp_path: Path, spoil: Any):
 def test_no_run_is_refused(tmp_path: Path):
     with pytest.raises(UsageError):
         report.write(tmp_path, verdict("x"))
+
+
+def test_a_run_that_ended_early_says_why_and_what_is_left(tmp_path: Path):
+    meta = {"cleanup": None, "problem": "namespace mailgale-x is still there", "problem_code": 10}
+    run = HistoryBuilder(tmp_path, meta=meta).write()
+    _, _, sheet = page_of(run, verdict(run.run_id))
+    assert sheet.incidents == ("the run ended before its time: namespace mailgale-x is still there",)
+    assert [v.seen for v in sheet.validity if v.question == "Was everything put back?"] == ["left behind: namespace mailgale-x is still there"]
+
+
+def test_a_run_without_trouble_has_put_everything_back(tmp_path: Path):
+    run = HistoryBuilder(tmp_path, meta={"cleanup": None, "problem": "", "problem_code": 0}).write()
+    _, _, sheet = page_of(run, verdict(run.run_id))
+    assert [v.word for v in sheet.validity if v.question == "Was everything put back?"] == ["yes"]
+    assert sheet.incidents == ()
+
+
+def test_times_are_told_per_arm_and_phase(tmp_path: Path):
+    timings = {"setup": 12.5, "images": 3.0, "1-1x/deploy": 40.0, "1-1x/load": 60.0, "1-2x/deploy": 41.0}
+    run = HistoryBuilder(tmp_path, meta={"timings_s": {}, "timings": timings}).write()
+    text, _, sheet = page_of(run, verdict(run.run_id))
+    assert sheet.timings[:4] == (("setup", "12.5 s"), ("images", "3 s"), ("arm 1-1x", "1:40 min"), ("arm 1-2x", "41 s"))
+    assert sheet.phases is not None
+    assert sheet.phases.rows == (("deploy", "40 s", "41 s"), ("load", "60 s", "–"))
+    assert "Phases of each arm" in text
