@@ -68,6 +68,7 @@ class Copy:
     mail: int | None = -1  #: -1: the mail it belongs to
     bounce_of: int | None = None
     orphan: bool = False
+    failed: tuple[str, ...] = ()
 
 
 @dataclass
@@ -167,7 +168,7 @@ class ArmBuilder:
 
     def bounce(self, number: int) -> None:
         mail = self.mail(number)
-        dsn = Copy("sink", "sink.example.net", self.senders[mail.sender], "0" * 32, mail=None, bounce_of=number)
+        dsn = Copy("sink", "sink.example.net", self.senders[mail.sender], "0" * 32, mail=None, bounce_of=number, failed=tuple(self.recipients[r] for r in mail.rcpts))
         mail.copies, mail.sight = [dsn], None
 
     def end_attempt(self, number: int, outcome: Outcome, stage: Stage, code: int, deferral: Deferral = Deferral.NONE) -> None:
@@ -267,7 +268,7 @@ class ArmBuilder:
                     mail = m.number if c.mail == -1 else c.mail
                     more = {"queue": c.queue} if c.queue else {}
                     self.event("census.log", "copy", t + n, round=n, source=c.source, where=c.where, recipient=c.recipient,
-                               mail=mail, sha=c.sha, uid=c.uid, bounce_of=c.bounce_of, orphan=c.orphan, **more)
+                               mail=mail, sha=c.sha, uid=str(c.uid), bounce_of=c.bounce_of, failed=list(c.failed), orphan=c.orphan, **more)
         for scope in self.scopes:
             self.event("census.log", "scope", t + scope["round"] + 0.5, **scope)
 

@@ -201,8 +201,9 @@ def _samples(arm: ArmBuilder, pods: int, delivered: dict[int, float], end: float
 
 
 def _scopes(arm: ArmBuilder, pods: int) -> None:
-    places = [("queue", f"mx-{p}") for p in range(pods)] + [("sink", "sink.example.net")]
-    places += [("mailbox", a) for a in arm.recipients[: arm.users]] + [("quarantine", a) for a in arm.recipients[: arm.users]]
+    queues = ("incoming", "active", "deferred", "hold", "corrupt")
+    places = [("queue", f"mx-{p}:{q}") for p in range(pods) for q in queues] + [("sink", "sink.example.net")]
+    places += [(s, f"{a}/{n}") for a in arm.recipients[: arm.users] for s, n in (("mailbox", "INBOX"), ("quarantine", "Junk"))]
     for n in (1, 2):
         for source, where in places:
             found = sum(c.source == source and c.where.startswith(where) for m in arm.mails for c in m.copies)
