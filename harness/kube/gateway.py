@@ -124,7 +124,7 @@ class Gateway:
         """Begin to delete a namespace of ours with all that is in it; False when there is none."""
         with self._mutation("delete", f"Namespace/{name}", ""):
             guards.check_cluster(self.cluster)
-            if self.cluster.namespace(name) is None:
+            if guards.namespace_or_none(self.cluster, name) is None:
                 return False
             guards.check_namespace(self.cluster, name, self.owner, any_run=self._any_run)
             self.cluster.api.call("DELETE", f"/api/v1/namespaces/{name}", body=_delete_options(None, "", "Background"))

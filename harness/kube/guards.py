@@ -78,13 +78,21 @@ def check_namespace(cluster: Cluster, name: str, owner: Owner, *, any_run: bool 
     """
     if not name:
         raise GuardRefused("no namespace is named")
-    found = _evaluated(lambda: cluster.namespace(name), f"the labels of namespace {name}", cluster.target.name)
+    found = namespace_or_none(cluster, name)
     if found is None:
         raise GuardRefused("there is no such namespace", where=name)
     if not owner.owns(found["metadata"], any_run=any_run):
         theirs = {k: v for k, v in (found["metadata"].get("labels") or {}).items() if k in owner.labels}
         raise GuardRefused(f"the namespace is not ours: it has {theirs or 'no owner labels'}, we are {owner.labels}", where=name)
     return found
+
+
+def namespace_or_none(cluster: Cluster, name: str) -> dict[str, Any] | None:
+    """The namespace as it is, None where there is none.
+
+    :raises GuardRefused: it cannot be read.
+    """
+    return _evaluated(lambda: cluster.namespace(name), f"the labels of namespace {name}", cluster.target.name)
 
 
 def check_cluster_object(cluster: Cluster, manifest: Mapping[str, Any], owner: Owner) -> None:

@@ -1,0 +1,172 @@
+"""Every mutation is refused when its guard says no or cannot be evaluated, and then no changing request is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import GuardRefused
+from harness.kube.client import Cluster
+from harness.kube.gateway import Gateway, Mutation
+from tests.servers.fake_api import FakeApi
+from tests.unit.kube.conftest import NAMESPACE, OURS
+
+POD = f"/api/v1/namespaces/{NAMESPACE}/pods/mx-0"
+CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {}}
+
+MUTATIONS: dict[str, Callable[[Gateway], object]] = {
+    "apply": lambda g: g.apply([CONFIG], NAMESPACE),
+    "delete": lambda g: g.delete("v1", "ConfigMap", "c", NAMESPACE),
+    "delete_pod": lambda g: g.delete_pod("mx-0", NAMESPACE, 0),
+    "evict": lambda g: g.evict("mx-0", NAMESPACE),
+    "exec": lambda g: g.exec(NAMESPACE, "mx-0", "mx", ["true"]),
+    "scale": lambda g: g.scale("StatefulSet/mx", NAMESPACE, 2),
+    "patch": lambda g: g.patch("v1", "ConfigMap", "c", NAMESPACE, {"data": {}}),
+    "delete_namespace": lambda g: g.delete_namespace(NAMESPACE),
+}
+CLUSTER_WIDE: dict[str, Callable[[Gateway], object]] = {
+    "create_namespace": lambda g: g.create_namespace("mailgale-aaaa1111-new"),
+    "cordon": lambda g: g.cordon("n1"),
+}
+
+
+@pytest.fixture
+def full(api: FakeApi) -> FakeApi:
+    api.put(POD, {"kind": "Pod", "metadata": {"name": "mx-0"}, "spec": {}, "status": {}})
+    api.put(f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/mx", {"metadata": {"name": "mx"}})
+    api.put(f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/mx/scale", {"spec": {"replicas": 1}})
+    api.put(f"/api/v1/namespaces/{NAMESPACE}/configmaps/c", {"metadata": {"name": "c"}})
+    api.put("/api/v1/nodes/n1", {"metadata": {"name": "n1"}})
+    return api
+
+
+@pytest.mark.parametrize("name", [n for n in {**MUTATIONS, **CLUSTER_WIDE} if n != "exec"])
+def test_with_good_guards_every_mutation_passes(full: FakeApi, gateway: Gateway, recorded: list[Mutation], name: str):
+    {**MUTATIONS, **CLUSTER_WIDE}[name](gateway)
+    assert full.mutations
+    assert recorded[-1].outcome == "done"
+
+
+@pytest.mark.parametrize("name", {**MUTATIONS, **CLUSTER_WIDE})
+def test_another_cluster_is_refused(full: FakeApi, cluster: Cluster, tmp_path: Path, recorded: list[Mutation], name: str):
+    other = Cluster(replace(cluster.target, uid="another"))
+    with pytest.raises(GuardRefused, match="another cluster answers"):
+        {**MUTATIONS, **CLUSTER_WIDE}[name](Gateway(other, "aaaa1111", "r1", recorded.append))
+    assert full.mutations == []
+    assert recorded[-1].outcome.startswith("refused: ")
+
+
+@pytest.mark.parametrize("name", {**MUTATIONS, **CLUSTER_WIDE})
+def test_a_target_without_uid_is_refused(full: FakeApi, cluster: Cluster, name: str):
+    with pytest.raises(GuardRefused, match="no cluster UID"):
+        {**MUTATIONS, **CLUSTER_WIDE}[name](Gateway(Cluster(replace(cluster.target, uid="")), "aaaa1111", "r1"))
+    assert full.mutations == []
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+@pytest.mark.parametrize(
+    "labels",
+    [{}, {**OURS, "mailgale.dev/checkout": "bbbb2222"}, {**OURS, "app.kubernetes.io/managed-by": "helm"}, {**OURS, "mailgale.dev/run": "r2"}],
+    ids=["none", "another checkout", "another manager", "another run"],
+)
+def test_a_namespace_that_is_not_ours_is_refused(full: FakeApi, gateway: Gateway, name: str, labels: dict[str, str]):
+    full.namespace(NAMESPACE, **labels)
+    with pytest.raises(GuardRefused, match="not ours"):
+        MUTATIONS[name](gateway)
+    assert full.mutations == []
+
+
+@pytest.mark.parametrize("name", [n for n in MUTATIONS if n != "delete_namespace"])
+def test_a_namespace_that_is_not_there_is_refused(full: FakeApi, gateway: Gateway, name: str):
+    del full.objects[f"/api/v1/namespaces/{NAMESPACE}"]
+    with pytest.raises(GuardRefused, match="no such namespace"):
+        MUTATIONS[name](gateway)
+    assert full.mutations == []
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+@pytest.mark.parametrize("unread", ["/api/v1/namespaces/kube-system", f"/api/v1/namespaces/{NAMESPACE}"])
+def test_a_guard_that_cannot_be_evaluated_refuses(full: FakeApi, gateway: Gateway, name: str, unread: str):
+    full.failures[("GET", unread)] = 500
+    with pytest.raises(GuardRefused, match="cannot be read"):
+        MUTATIONS[name](gateway)
+    assert full.mutations == []
+
+
+def test_clean_up_may_delete_what_another_run_left_but_not_another_checkout(full: FakeApi, cluster: Cluster):
+    cleaner = Gateway(cluster, "aaaa1111", any_run=True)
+    full.namespace(NAMESPACE, **{**OURS, "mailgale.dev/checkout": "bbbb2222"})
+    with pytest.raises(GuardRefused):
+        cleaner.delete_namespace(NAMESPACE)
+    full.namespace(NAMESPACE, **{**OURS, "mailgale.dev/run": "r9"})
+    assert cleaner.delete_namespace(NAMESPACE)
+
+
+def test_manifests_of_other_namespaces_are_refused(full: FakeApi, gateway: Gateway):
+    with pytest.raises(GuardRefused, match="another namespace"):
+        gateway.apply([{**CONFIG, "metadata": {"name": "c", "namespace": "default"}}], NAMESPACE)
+    with pytest.raises(GuardRefused, match="create_namespace"):
+        gateway.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}], NAMESPACE)
+    assert full.mutations == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "why"),
+    [("Node", "n1", "no cluster-scoped kind"), ("PersistentVolume", "data", "must be called"),
+     ("PersistentVolume", "mailgale-bbbb2222-x", "must be called")],
+)
+def test_cluster_scoped_objects_must_be_ours_by_kind_and_name(full: FakeApi, gateway: Gateway, kind: str, name: str, why: str):
+    with pytest.raises(GuardRefused, match=why):
+        gateway.apply([{"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}], NAMESPACE)
+    assert full.mutations == []
+
+
+def test_a_cluster_scoped_object_of_somebody_else_is_left_alone(full: FakeApi, gateway: Gateway):
+    name = "mailgale-aaaa1111-t-spool"
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}
+    full.put(f"/api/v1/persistentvolumes/{name}", {"metadata": {"name": name, "labels": {"team": "other"}}})
+    with pytest.raises(GuardRefused, match="not ours"):
+        gateway.apply([volume], NAMESPACE)
+    with pytest.raises(GuardRefused, match="not ours"):
+        gateway.delete("v1", "PersistentVolume", name)
+    assert full.mutations == []
+    full.put(f"/api/v1/persistentvolumes/{name}", {"metadata": {"name": name, "labels": {**OURS, "mailgale.dev/run": "r0"}}})
+    gateway.apply([volume], NAMESPACE)
+    assert gateway.delete("v1", "PersistentVolume", name)
+
+
+def test_nodes_are_changed_on_our_own_clusters_only(full: FakeApi, cluster: Cluster, gateway: Gateway):
+    with pytest.raises(GuardRefused, match="no such node"):
+        gateway.cordon("n2")
+    with pytest.raises(GuardRefused, match="own kind clusters"):
+        Gateway(Cluster(replace(cluster.target, kind="context")), "aaaa1111", "r1").cordon("n1")
+    assert full.mutations == []
+
+
+@pytest.mark.parametrize(
+    ("patch", "how"),
+    [({"metadata": {"labels": {"mailgale.dev/run": None}}}, "merge"), ({"metadata": {"labels": None}}, "merge"),
+     ([{"op": "remove", "path": "/metadata/labels/mailgale.dev~1run"}], "json"), ([{"op": "remove", "path": "/metadata"}], "json")],
+)
+def test_the_owner_labels_cannot_be_patched_away(full: FakeApi, gateway: Gateway, patch: object, how: str):
+    with pytest.raises(GuardRefused, match="owner labels"):
+        gateway.patch("v1", "ConfigMap", "c", NAMESPACE, patch, how=how)  # type: ignore[arg-type]
+    assert full.mutations == []
+
+
+def test_a_run_id_that_is_no_label_is_refused(cluster: Cluster):
+    with pytest.raises(GuardRefused, match="cannot be a label"):
+        Gateway(cluster, "aaaa1111", "no spaces")
+
+
+def test_namespaces_of_other_names_are_not_made_and_foreign_ones_not_adopted(full: FakeApi, gateway: Gateway):
+    with pytest.raises(GuardRefused, match="are called"):
+        gateway.create_namespace("default")
+    assert full.mutations == []
+    full.namespace("mailgale-aaaa1111-x", owner="somebody")
+    with pytest.raises(GuardRefused, match="not ours"):
+        gateway.create_namespace("mailgale-aaaa1111-x")
+    assert full.objects["/api/v1/namespaces/mailgale-aaaa1111-x"]["metadata"]["labels"] == {"owner": "somebody"}
