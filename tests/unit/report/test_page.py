@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -99,9 +100,22 @@ def blocks(root: Path) -> tuple[RunDir, dict[str, Any]]:
 RUNS = [passing, inconclusive, failing, empty, blocks]
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Each kind of run made once; the report may be written into it any number of times."""
+    made: dict[Any, tuple[RunDir, dict[str, Any]]] = {}
+
+    def of(make: Any) -> tuple[RunDir, dict[str, Any]]:
+        if make not in made:
+            made[make] = make(tmp_path_factory.mktemp("run"))
+        return made[make][0], copy.deepcopy(made[make][1])
+
+    return of
+
+
 @pytest.mark.parametrize("make", RUNS)
-def test_the_page_is_well_formed_and_accessible(tmp_path: Path, make: Any):
-    text, _, sheet = page_of(*make(tmp_path))
+def test_the_page_is_well_formed_and_accessible(shared: Any, make: Any):
+    text, _, sheet = page_of(*shared(make))
     outline = Outline(text)
     assert len(set(outline.ids)) == len(outline.ids)
     assert set(outline.refs) <= set(outline.ids)
@@ -114,16 +128,16 @@ def test_the_page_is_well_formed_and_accessible(tmp_path: Path, make: Any):
 
 
 @pytest.mark.parametrize("make", RUNS)
-def test_the_same_run_gives_the_same_bytes(tmp_path: Path, make: Any):
-    run, data = make(tmp_path)
+def test_the_same_run_gives_the_same_bytes(shared: Any, make: Any):
+    run, data = shared(make)
     first = [p.read_bytes() for p in vars(report.write(run.path, data)[0]).values()]
     again = [p.read_bytes() for p in vars(report.write(run.path, data)[0]).values()]
     assert first == again
 
 
 @pytest.mark.parametrize(("make", "word", "tone"), [(passing, "PASS", "pass"), (inconclusive, "INCONCLUSIVE", "inconclusive"), (failing, "FAIL", "fail")])
-def test_the_verdict_stands_on_top_in_word_colour_and_shape(tmp_path: Path, make: Any, word: str, tone: str):
-    run, data = make(tmp_path)
+def test_the_verdict_stands_on_top_in_word_colour_and_shape(shared: Any, make: Any, word: str, tone: str):
+    run, data = shared(make)
     text, paths, sheet = page_of(run, data)
     top = text[text.index("<h1>") : text.index("<h2>")]
     assert f'<section class="verdict t-{tone}"' in top
@@ -140,8 +154,8 @@ def test_the_template_states_no_number_of_its_own():
     assert re.findall(r"\d+", text.replace("sha256:", "")) == []
 
 
-def test_every_figure_comes_from_the_verdict(tmp_path: Path):
-    run, data = passing(tmp_path)
+def test_every_figure_comes_from_the_verdict(shared: Any):
+    run, data = shared(passing)
     shown = {}
     for start in (31_001, 52_001):
         for a, arm in enumerate(data["figures"]):
@@ -155,15 +169,15 @@ def test_every_figure_comes_from_the_verdict(tmp_path: Path):
     assert "31\u202f0" not in shown[52_001]
 
 
-def test_lost_mails_are_named(tmp_path: Path):
-    text, paths, _ = page_of(*failing(tmp_path))
+def test_lost_mails_are_named(shared: Any):
+    text, paths, _ = page_of(*shared(failing))
     for name in ("mail 201 to user3@example.org", "mail 202 to user4@example.org"):
         assert name in text
         assert name in "".join(ET.parse(paths.junit).getroot().itertext())
 
 
-def test_a_planted_failure_is_neither_green_nor_red(tmp_path: Path):
-    text, paths, sheet = page_of(*failing(tmp_path))
+def test_a_planted_failure_is_neither_green_nor_red(shared: Any):
+    text, paths, sheet = page_of(*shared(failing))
     assert {r.tone for r in sheet.notable if r.arm == "queue-on-emptydir"} == {"planned"}
     assert "failed as planned" in text
     suites = {s.get("name", "").split()[-1]: s for s in ET.parse(paths.junit).getroot()}
@@ -179,19 +193,19 @@ def test_a_planted_failure_that_did_not_come_is_red(tmp_path: Path):
     assert ET.parse(paths.junit).getroot().get("failures") == "1"
 
 
-def test_inconclusive_is_an_error_in_junit_never_green(tmp_path: Path):
-    _, paths, _ = page_of(*inconclusive(tmp_path))
+def test_inconclusive_is_an_error_in_junit_never_green(shared: Any):
+    _, paths, _ = page_of(*shared(inconclusive))
     root = ET.parse(paths.junit).getroot()
     assert (root.get("errors"), root.get("failures"), root.get("tests")) == ("1", "0", "14")
     assert [e.get("type") for e in root.iter("error")] == ["INCONCLUSIVE"]
 
 
-def test_the_validity_box_says_what_was_not_recorded(tmp_path: Path):
-    _, _, sheet = page_of(*inconclusive(tmp_path))
+def test_the_validity_box_says_what_was_not_recorded(shared: Any):
+    _, _, sheet = page_of(*shared(inconclusive))
     answers = {v.question: v for v in sheet.validity}
     assert answers["Was the load real?"].word == "not shown in 2x"
     assert answers["Is the record sealed?"].tone == "inconclusive"
-    _, _, nothing = page_of(*empty(tmp_path))
+    _, _, nothing = page_of(*shared(empty))
     assert {v.tone for v in nothing.validity if "generator" in v.question or "host" in v.question} == {"inconclusive"}
 
 
@@ -202,15 +216,15 @@ def test_what_is_left_behind_is_red(tmp_path: Path):
     assert "namespace mailgale-x" in text
 
 
-def test_one_block_says_so_and_one_host_says_so(tmp_path: Path):
-    text, _, sheet = page_of(*passing(tmp_path))
+def test_one_block_says_so_and_one_host_says_so(shared: Any):
+    text, _, sheet = page_of(*shared(passing))
     assert any("n=1, no interval" in x for x in sheet.limits)
     assert any("One host: ratios, no capacity claim" in x for x in sheet.limits)
     assert "n=1, no interval" in text
 
 
-def test_several_blocks_show_median_and_range(tmp_path: Path):
-    run, data = blocks(tmp_path)
+def test_several_blocks_show_median_and_range(shared: Any):
+    run, data = shared(blocks)
     for n in range(1, 7):
         data["figures"][f"1x#{n}"]["accepted"] = 100 * n
     text, _, sheet = page_of(run, data)
@@ -221,6 +235,7 @@ def test_several_blocks_show_median_and_range(tmp_path: Path):
     assert len(text) < 1_500_000
 
 
+@pytest.mark.slow
 def test_a_big_run_stays_small(tmp_path: Path):
     plan = limited_plan()
     run = HistoryBuilder(tmp_path, plan, blocks=6).write()
@@ -228,8 +243,8 @@ def test_a_big_run_stays_small(tmp_path: Path):
     assert len(text.encode()) < 1_500_000
 
 
-def test_an_interval_of_the_finding_is_drawn(tmp_path: Path):
-    run, data = passing(tmp_path)
+def test_an_interval_of_the_finding_is_drawn(shared: Any):
+    run, data = shared(passing)
     data["findings"][0]["figures"] = {"intake_ratio": 2.0, "intake_ratio_low": 1.7, "intake_ratio_high": 2.3}
     text, _, _ = page_of(run, data)
     assert "1.7 – 2.3" in text
@@ -237,8 +252,8 @@ def test_an_interval_of_the_finding_is_drawn(tmp_path: Path):
 
 
 @pytest.mark.parametrize("make", RUNS)
-def test_the_terminal_summary_fits_one_screen(tmp_path: Path, make: Any):
-    _, paths, sheet = page_of(*make(tmp_path))
+def test_the_terminal_summary_fits_one_screen(shared: Any, make: Any):
+    _, paths, sheet = page_of(*shared(make))
     lines = report.summary_lines(sheet, paths.html, took_s=754.0)
     assert "this command 12:34 min" in "\n".join(lines)
     assert len(lines) <= 40
@@ -247,8 +262,8 @@ def test_the_terminal_summary_fits_one_screen(tmp_path: Path, make: Any):
     assert not any("\x1b" in line for line in lines)
 
 
-def test_the_terminal_summary_fits_with_everything_long(tmp_path: Path):
-    run, data = failing(tmp_path)
+def test_the_terminal_summary_fits_with_everything_long(shared: Any):
+    run, data = shared(failing)
     data["sentence"] = "a very long sentence " * 60
     data["findings"] *= 20
     for v in data["verdicts"]:
@@ -263,8 +278,8 @@ def test_the_terminal_summary_fits_with_everything_long(tmp_path: Path):
 
 
 @pytest.mark.parametrize("spoil", [lambda d: d.pop("status"), lambda d: d.update(status="GREEN"), lambda d: d.update(verdicts=5), lambda d: d.update(figures=[1])])
-def test_a_verdict_that_does_not_read_is_refused(tmp_path: Path, spoil: Any):
-    run, data = passing(tmp_path)
+def test_a_verdict_that_does_not_read_is_refused(shared: Any, spoil: Any):
+    run, data = shared(passing)
     spoil(data)
     with pytest.raises(StoreDamaged, match=r"verdict\.json"):
         report.write(run.path, data)
@@ -296,5 +311,5 @@ def test_times_are_told_per_arm_and_phase(tmp_path: Path):
     text, _, sheet = page_of(run, verdict(run.run_id))
     assert sheet.timings[:4] == (("setup", "12.5 s"), ("images", "3 s"), ("arm 1-1x", "1:40 min"), ("arm 1-2x", "41 s"))
     assert sheet.phases is not None
-    assert sheet.phases.rows == (("deploy", "40 s", "41 s"), ("load", "60 s", "–"))
+    assert sheet.phases.rows == (("deploy", "40 s", "41 s"), ("load", "1:00 min", "–"))
     assert "Phases of each arm" in text
