@@ -26,6 +26,7 @@ from harness.kube.objects import Pod
 QUEUES = ("incoming", "active", "deferred", "hold", "corrupt")
 #: Queues that empty by themselves.
 MOVING = ("incoming", "active", "deferred")
+SIDECAR = "queue-status"
 _DEPTH_MAX = 3
 _EXEC_S = 60.0
 
@@ -171,7 +172,7 @@ def places(spec: CensusSpec) -> list[Place]:
                 read_here.add(claim.name)
     for pod in pods:
         if cluster and not _ended(pod) and not read_here & set(claims(pod)):
-            container = spec.queue_container or next(c.name for c in pod.containers if not c.init)
+            container = spec.queue_container or _reading_container(pod)
             found.append(PodPlace(cluster, spec.namespace, pod.name, container, spec.queue_path, pod.name))
     return found
 
@@ -180,6 +181,12 @@ def claims(pod: Pod) -> list[str]:
     """Names of the volume claims that a pod mounts."""
     volumes: Iterable[Mapping[str, Mapping[str, str]]] = pod.raw.get("spec", {}).get("volumes") or []
     return [v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v]
+
+
+def _reading_container(pod: Pod) -> str:
+    """The sidecar that has the queue mounted for reading and CPU of its own; else the first container."""
+    names = [c.name for c in pod.containers if not c.init]
+    return SIDECAR if SIDECAR in names else names[0]
 
 
 def _ended(pod: Pod) -> bool:

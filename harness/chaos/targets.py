@@ -1,0 +1,97 @@
+"""Who is hit: chosen from the plan's seed, shown before, and passed to the actions by name.
+
+The same seed and the same pods give the same victims, whichever arm or order. Candidates are taken in the order of their names, so a
+StatefulSet's victims are the same pods in every arm.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.errors import GuardRefused, NotSupported
+from harness.kube.client import Cluster
+from harness.kube.objects import Pod
+from harness.model.component import Component
+from harness.model.faults import KINDS
+from harness.model.plan import FaultSpec, Plan
+from harness.model.target import Target
+
+#: Faults whose victims are nodes, and those whose victims are whole workloads; all others hit pods.
+NODE_KINDS = frozenset({"drain", "cordon", "node_stop"})
+WORKLOAD_KINDS = frozenset({"scale"})
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """One fault with its victims: pods, nodes or ``Kind/name`` of workloads."""
+
+    fault: FaultSpec
+    victims: tuple[str, ...]
+
+    def line(self) -> str:
+        """One line for a preview."""
+        (kind, value), = self.fault.when.items()
+        return f"{self.fault.name}: {self.fault.kind} of {', '.join(self.victims)}, when {kind} = {value:g}, over within {self.fault.deadline_s:g} s"
+
+
+def faults_of(plan: Plan, arm: str) -> tuple[FaultSpec, ...]:
+    """The faults that strike in ``arm``."""
+    return tuple(f for f in plan.faults if not f.arms or arm in f.arms)
+
+
+def resolve(plan: Plan, arm: str, cluster: Cluster, namespace: str, components: Mapping[str, Component]) -> tuple[Resolved, ...]:
+    """Every fault of ``arm`` with its victims as the cluster is now.
+
+    :raises GuardRefused: fewer candidates than wanted, the last schedulable node would be hit, or more pods than the plan's budget.
+    :raises NotSupported: the target or the component cannot suffer this fault.
+    """
+    pods = cluster.pods(namespace)
+    found = tuple(Resolved(f, victims(f, plan.seed, pods, cluster.target, components)) for f in faults_of(plan, arm))
+    hit = sum(len(r.victims) for r in found if r.fault.kind in ("kill_pod", "container_kill"))
+    allowed = plan.budget.get("pods_killed", 0)
+    if hit > allowed:
+        raise GuardRefused(f"the faults would kill {hit} pods, the plan's budget allows {allowed:g}", where=plan.source)
+    return found
+
+
+def victims(
+    fault: FaultSpec, seed: int, pods: Sequence[Pod], target: Target, components: Mapping[str, Component]
+) -> tuple[str, ...]:
+    """The names that ``fault`` hits. Raises as :func:`resolve` does."""
+    name = str(fault.target["component"])
+    component = components.get(name)
+    _supported(fault, target, component)
+    if fault.kind in WORKLOAD_KINDS:
+        return tuple(component.workloads) if component else ()
+    mine = [p for p in pods if p.component == name and p.ready and not p.deleting]
+    if fault.kind in NODE_KINDS:
+        return _pick(fault, seed, _nodes(mine, target), int(fault.target.get("nodes", 1)))
+    return _pick(fault, seed, sorted(p.name for p in mine), int(fault.target.get("pods", 1)))
+
+
+def _supported(fault: FaultSpec, target: Target, component: Component | None) -> None:
+    kind = KINDS[fault.kind]
+    if target.kind not in kind.targets:
+        raise NotSupported(f"{fault.kind} works on {' and '.join(kind.targets)} only, this is {target.kind}")
+    if component is None:
+        raise GuardRefused(f"there is no component '{fault.target['component']}'", where=fault.name)
+    if kind.ability and kind.ability not in component.abilities:
+        raise NotSupported(f"{component.name} cannot suffer '{kind.ability}'")
+
+
+def _nodes(pods: Sequence[Pod], target: Target) -> list[str]:
+    """Nodes that may be hit: those with a pod of the component, neither the control plane nor the edge, never all workers."""
+    workers = {n.name for n in target.nodes if n.role == "worker"}
+    found = sorted({p.node for p in pods if p.node in workers and p.node != target.edge.name})
+    if found and len(workers - set(found)) < 1:
+        raise GuardRefused("no worker would be left", where=", ".join(found))
+    return found
+
+
+def _pick(fault: FaultSpec, seed: int, candidates: Sequence[str], wanted: int) -> tuple[str, ...]:
+    if wanted < 1 or len(candidates) < wanted:
+        raise GuardRefused(f"{wanted} of {fault.target['component']} are to be hit, {len(candidates)} can be: {', '.join(candidates) or 'none'}",
+                           where=fault.name)
+    return tuple(sorted(random.Random(f"{seed}/{fault.name}").sample(list(candidates), wanted)))

@@ -1,0 +1,148 @@
+"""The undo log: what must be brought back, written and synced before anything is done to the cluster.
+
+Entries are data, never code: ``{"op": "uncordon", "node": "worker2"}``. Each op is idempotent, and it is done only once the state was read
+back. Entries are undone last in, first out; an error in one does not keep the others from being tried.
+``undo.log`` has one writer. Who recovers after that writer's death writes ``undo-<n>.log`` beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CleanupIncomplete, MailgaleError
+from harness.store.log import LogWriter, read_events
+
+Entry = Mapping[str, Any]
+#: Carries out and verifies one entry; returns "" or what is still not as it was.
+Undoer = Callable[[Entry], str]
+_FILE = re.compile(r"undo(-\d+)?\.log$")
+
+
+@dataclass(frozen=True)
+class Armed:
+    """An entry that waits to be undone. ``id`` is its place in the order of arming."""
+
+    id: int
+    entry: Entry
+
+
+class UndoLog:
+    """Writes one undo log. Threads may share it.
+
+    :param path: must not exist yet.
+    :param undoer: carries out entries.
+    """
+
+    def __init__(self, path: Path, undoer: Undoer) -> None:
+        self._log, self._path, self._undoer = LogWriter(path, "undo"), path, undoer
+        self._lock, self._next = threading.Lock(), 1
+        _sync(path.parent)
+
+    def arm(self, op: str, **fields: Any) -> Armed:
+        """Write and sync an entry. Only when this has returned may the act be done.
+
+        :raises OSError: it could not be made durable, so nothing may be done.
+        """
+        with self._lock:
+            armed = Armed(self._next, {"op": op, **fields})
+            self._next += 1
+            self._write(armed.id, "armed", entry=armed.entry)
+        return armed
+
+    def undo(self, armed: Armed) -> str:
+        """Undo one entry and verify it; "" or what is left. Errors are written down, not raised."""
+        left = attempt(self._undoer, armed.entry)
+        with self._lock:
+            self._write(armed.id, "failed" if left else "undone", left=left)
+        return left
+
+    def mark(self, armed: Armed, left: str) -> None:
+        """Write down how an undo ended that was carried out elsewhere."""
+        with self._lock:
+            self._write(armed.id, "failed" if left else "undone", left=left)
+
+    def close(self) -> None:
+        with self._lock:
+            self._log.close()
+
+    def _write(self, number: int, state: str, **fields: Any) -> None:
+        self._log.event("undo", id=number, state=state, **fields)
+        self._log.flush()
+        _sync(self._path)
+
+
+def attempt(undoer: Undoer, entry: Entry) -> str:
+    """What is left after one try: "" = verified."""
+    try:
+        return undoer(entry)
+    except (MailgaleError, OSError) as error:
+        return str(error) or type(error).__name__
+
+
+def pending(arm_dir: Path) -> list[Armed]:
+    """Entries of all undo logs in ``arm_dir`` that were armed and not undone, last in first.
+
+    A log cut off by the death of its writer reads up to the cut: an entry that was not whole was never acted upon.
+    """
+    armed: dict[int, Armed] = {}
+    for event in _events(arm_dir):
+        if event["state"] == "armed":
+            armed[event["id"]] = Armed(event["id"], event["entry"])
+        elif event["state"] == "undone":
+            armed.pop(event["id"], None)
+    return sorted(armed.values(), key=lambda a: -a.id)
+
+
+def recover(arm_dir: Path, undoer: Undoer) -> list[str]:
+    """Undo everything that is pending; what was undone, one line each.
+
+    :raises CleanupIncomplete: lists what is left; calling it again tries exactly that again.
+    """
+    todo = pending(arm_dir)
+    if not todo:
+        return []
+    done: list[str] = []
+    left: list[str] = []
+    with LogWriter(_next_path(arm_dir), "undo") as log:
+        for armed in todo:
+            why = attempt(undoer, armed.entry)
+            log.event("undo", id=armed.id, state="failed" if why else "undone", left=why)
+            log.flush()
+            (left if why else done).append(f"{describe(armed.entry)}{': ' + why if why else ''}")
+    if left:
+        raise CleanupIncomplete(f"{len(left)} of {len(todo)} faults are not undone: {'; '.join(left)}", where=str(arm_dir), todo="mailgale recover")
+    return done
+
+
+def describe(entry: Entry) -> str:
+    """One entry as words."""
+    return " ".join([str(entry.get("op")), *(f"{k}={v}" for k, v in entry.items() if k != "op")])
+
+
+def _events(arm_dir: Path) -> Iterator[dict[str, Any]]:
+    """Undo events, the first writer's before those of who recovered."""
+    for path in sorted((p for p in arm_dir.glob("undo*.log") if _FILE.match(p.name)), key=lambda p: (len(p.name), p.name)):
+        for event in read_events(path):
+            if isinstance(event, dict) and event.get("kind") == "undo":
+                yield event
+
+
+def _next_path(arm_dir: Path) -> Path:
+    number = 1
+    while (path := arm_dir / f"undo-{number}.log").exists():
+        number += 1
+    return path
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
