@@ -26,6 +26,7 @@ from harness.store.run import RunDir
 _POINTS_ALL, _POINTS_MAX, _POINTS_MIN = 1500, 240, 50
 #: Verdicts whose mails are listed, and mails of each; the rest is in verdict.json.
 _NAMED_MAX, _LINES_MAX = 40, 50
+_LINE_LENGTH_MAX = 500
 _INCIDENTS_MAX = 100
 _CLAIM_LOOKS = {
     ClaimResult.CONFIRMED: ("pass", "confirmed"),
@@ -120,7 +121,7 @@ def _named(judged: Judged) -> tuple[Named, ...]:
     out = []
     for c in shown[:_NAMED_MAX]:
         more = len(c.evidence) - _LINES_MAX
-        out.append(Named(c.check, c.arm, c.evidence[:_LINES_MAX], f"{more} more in verdict.json" if more > 0 else ""))
+        out.append(Named(c.check, c.arm, tuple(plain(line, length_max=_LINE_LENGTH_MAX) for line in c.evidence[:_LINES_MAX]), f"{more} more in verdict.json" if more > 0 else ""))
     if len(shown) > _NAMED_MAX:
         out.append(Named(f"{len(shown) - _NAMED_MAX} more verdicts name mails", "verdict.json", ()))
     return tuple(out)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from harness.report.sheet import Sheet
-from harness.report.text import markdown
+from harness.report.text import markdown, plain
 
 #: Mails named in the summary, over all verdicts.
 _LINES_MAX = 30
+#: Reasons given, and characters of each; pipelines cut summaries at 1 MiB.
+_REASONS_MAX, _LENGTH_MAX = 60, 500
 _SHAPES = {"pass": "✅", "inconclusive": "⚠️", "fail": "❌", "planned": "☑️", "info": "ℹ️"}
 
 
@@ -44,12 +46,17 @@ def _ranged(text: str, spread: str) -> str:
 def _checks(sheet: Sheet) -> list[str]:
     rows = [[r.name, *(f"{_SHAPES.get(c.tone, '')} {c.word}".strip() for c in r.cells)] for r in sheet.matrix.rows]
     table = _table(["check", *(h.name for h in sheet.matrix.heads)], rows) if rows else ["No check was made."]
-    why = [f"- **{markdown(r.check)}** in {markdown(r.arm)}, {markdown(r.word)}: {markdown(r.reason)}" for r in sheet.notable]
+    why = [f"- **{markdown(r.check)}** in {markdown(r.arm)}, {markdown(r.word)}: {_short(r.reason)}" for r in sheet.notable[:_REASONS_MAX]]
+    why += [f"- {len(sheet.notable) - _REASONS_MAX} more in the report"] if len(sheet.notable) > _REASONS_MAX else []
     return ["## Checks", "", *table, "", *why, *([""] if why else [])]
 
 
+def _short(text: str) -> str:
+    return markdown(plain(text, length_max=_LENGTH_MAX))
+
+
 def _named(sheet: Sheet) -> list[str]:
-    lines = [f"- {markdown(n.check)} in {markdown(n.arm)}: {markdown(line)}" for n in sheet.named for line in n.lines]
+    lines = [f"- {markdown(n.check)} in {markdown(n.arm)}: {_short(line)}" for n in sheet.named for line in n.lines]
     more = [f"- {len(lines) - _LINES_MAX} more in the report"] if len(lines) > _LINES_MAX else []
     return ["## Mails and moments", "", *lines[:_LINES_MAX], *more, ""] if lines else []
 

@@ -313,3 +313,13 @@ def test_times_are_told_per_arm_and_phase(tmp_path: Path):
     assert sheet.phases is not None
     assert sheet.phases.rows == (("deploy", "40 s", "41 s"), ("load", "1:00 min", "–"))
     assert "Phases of each arm" in text
+
+
+def test_a_verdict_that_says_a_lot_keeps_the_files_small(shared: Any):
+    run, data = shared(blocks)
+    for v in data["verdicts"]:
+        v.update(status="FAIL", reason="# why " * 400, evidence=["* mail " * 300] * 80)
+    _, paths, _ = page_of(run, data)
+    assert paths.markdown.stat().st_size < 1 << 20
+    assert paths.html.stat().st_size < 3 << 20
+    assert "more in the report" in paths.markdown.read_text()
