@@ -1,0 +1,87 @@
+"""Victims come from the seed, the experiment names them and passes ``chaos validate``; data and code name the same faults."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+
+from harness.chaos import actions, render
+from harness.chaos.targets import Resolved, faults_of, victims
+from harness.errors import GuardRefused, NotSupported
+from harness.kube.objects import Pod
+from harness.model.faults import KINDS
+from tests.unit.chaos.plans import COMPONENTS, fault, plan, target
+
+
+def pod(name, node="w1", component="mx", ready=True):
+    return Pod(name, "ns", "u-" + name, node, component, "Running", ready, False, (), (), {})
+
+
+PODS = [pod("mx-2", "w2"), pod("mx-0"), pod("mx-1", ready=False), pod("redis-x", component="redis"), pod("mx-3"), pod("mx-edge", "w3")]
+
+
+def test_every_kind_is_an_action_with_these_arguments():
+    assert set(KINDS) == set(actions.__all__)
+    own = {"victims", "fault", "when", "deadline_s"}
+    for name, kind in KINDS.items():
+        parameters = inspect.signature(getattr(actions, name)).parameters
+        assert set(parameters) - own == {*kind.target, *kind.arguments}
+        required = {n for n, p in parameters.items() if p.default is inspect.Parameter.empty}
+        assert required == set(kind.required)
+
+
+def test_the_same_seed_picks_the_same_ready_pods():
+    picked = {victims(fault(pods=2), 7, order, target(), COMPONENTS) for order in (PODS, PODS[::-1])}
+    assert len(picked) == 1
+    assert "mx-1" not in next(iter(picked))
+    assert len({victims(fault(name=f"f{n}"), 7, PODS, target(), COMPONENTS) for n in range(40)}) > 2
+
+
+def test_nodes_exclude_the_edge_and_the_control_plane():
+    found = {victims(fault("drain", name=f"f{n}"), 7, PODS, target(), COMPONENTS) for n in range(20)}
+    assert found == {("w1",), ("w2",)}
+
+
+def test_scale_hits_workloads():
+    assert victims(fault("scale", replicas=2), 7, PODS, target(), COMPONENTS) == ("StatefulSet/mx",)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "error"),
+    [
+        (fault(pods=5), "kind", GuardRefused),
+        (fault(component="nix"), "kind", GuardRefused),
+        (fault(component="redis"), "kind", NotSupported),
+        (fault("freeze"), "context", NotSupported),
+        (fault(pods=0), "kind", GuardRefused),
+    ],
+)
+def test_what_cannot_be_hit_is_refused(spec, kind, error):
+    with pytest.raises(error):
+        victims(spec, 7, PODS, target(kind), COMPONENTS)
+
+
+def test_faults_of_an_arm():
+    made = plan(fault(name="all"), fault(name="only-b", arms=["b"]))
+    assert [f.name for f in faults_of(made, "a")] == ["all"]
+    assert [f.name for f in faults_of(made, "b")] == ["all", "only-b"]
+
+
+def test_the_rendered_experiment_is_valid_to_chaostoolkit(tmp_path):
+    made = plan(fault(grace_s=0, name="kill"), fault("drain", name="drain", for_s=5.0), fault("scale", name="out", replicas=3))
+    resolved = [Resolved(f, ("v-0",)) for f in made.faults]
+    experiment = render.experiment(made, "1-a", resolved, namespace="ns", run_id="run")
+    (tmp_path / "e.json").write_text(json.dumps(experiment))
+    chaos = [sys.executable, "-c", "from chaostoolkit.cli import cli; cli()", "--no-version-check", "--no-log-file", "validate"]
+    done = subprocess.run([*chaos, str(tmp_path / "e.json")], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert experiment["rollbacks"] == []
+    assert experiment["extensions"][0]["name"] == "mailgale"
+    assert all(a["provider"]["arguments"]["victims"] == ["v-0"] for a in experiment["method"])
+    experiment["method"][0]["provider"]["arguments"]["grase_s"] = 1
+    (tmp_path / "e.json").write_text(json.dumps(experiment))
+    assert subprocess.run([*chaos, str(tmp_path / "e.json")], capture_output=True, check=False, cwd=tmp_path).returncode != 0
