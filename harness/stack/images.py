@@ -173,11 +173,10 @@ def _copied(folder: Path, dockerfile: str) -> list[Path]:
         if any(w.startswith("--from") for w in words):
             continue
         plain = [w for w in words if not w.startswith("--")]
-        if len(plain) < 2 or any(c in "".join(plain[:-1]) for c in '$["<'):
+        patterns = [w.lstrip("/").removeprefix("./").rstrip("/") for w in plain[:-1]]
+        if any(p in ("", ".") or any(c in p for c in '$"<[') for p in patterns) or not patterns:
             return _files([folder])
-        found.update(_files(p for pattern in plain[:-1] for p in folder.glob(pattern.lstrip("/").removeprefix("./") or ".")))
-        if "." in plain[:-1] or "./" in plain[:-1]:
-            return _files([folder])
+        found.update(_files(p for pattern in patterns for p in folder.glob(pattern)))
     return sorted(found)
 
 
