@@ -31,7 +31,7 @@ class Api:
 
         :raises CommandFailed: as :func:`harness.support.shell.run` does.
         """
-        head = [self.kubectl, "--kubeconfig", self.kubeconfig, "--context", self.context, f"--request-timeout={int(timeout_s)}s"]
+        head: list[str | Path] = [self.kubectl, "--kubeconfig", self.kubeconfig, "--context", self.context, f"--request-timeout={int(timeout_s)}s"]
         return run([*head, *words], timeout_s=timeout_s + 5, check=check, input=input)
 
     def get(self, *words: str) -> Any:

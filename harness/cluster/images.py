@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-
 from harness.cluster import packages, recipe, registry
 from harness.cluster.engine import Engine
 from harness.errors import ClusterFailed, CommandFailed
