@@ -30,7 +30,7 @@ def main() -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         here.stop.set()
 
-    signal.signal(signal.SIGUSR2, stop)
+    signal.signal(signal.SIGHUP, stop)
     try:
         _chaos_run(here.spec.directory)
         missing = unproven(here)

@@ -52,7 +52,7 @@ class ChaosProcess:
         :raises CleanupIncomplete: something cannot be brought back.
         """
         if self.running:
-            self.process.send_signal(signal.SIGUSR2)
+            self.process.send_signal(signal.SIGHUP)  # chaoslib takes INT, TERM, USR1 and USR2 for itself
             if self.wait(_STOP_S) is None:
                 kill_group(self.process)
         return recover(self.spec.directory)
