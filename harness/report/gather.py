@@ -54,7 +54,7 @@ def sheet(run: RunDir, judged: Judged, arms: Sequence[tuple[str, ArmData]], run_
     refusal_arms, refused = refusals(data)
     return Sheet(
         title=plan.title, question=plan.question, run_id=run.run_id, begun=facts.begun(run.head),
-        tone=TONES[judged.status], word=judged.status.name, sentence=judged.sentence, under=_under(judged, blocks, plan),
+        tone=TONES[judged.status], word=judged.status.name, sentence=_sentence(judged), under=_under(judged, blocks, plan),
         tiles=tiles(judged.figures), findings=tuple(_finding(f) for f in judged.findings),
         bars=rate_bars(judged.figures), ratios=ratio_plot(judged.findings, max(blocks.values(), default=0)),
         arms=arms_table(judged.figures, notes, GROUPS), refusal_arms=refusal_arms, refusals=refused,
@@ -69,6 +69,12 @@ def sheet(run: RunDir, judged: Judged, arms: Sequence[tuple[str, ArmData]], run_
         timings=facts.timings(meta, plan), phases=facts.phases(meta), command=facts.command(plan, meta), rejudge=f"mailgale judge {run.run_id}",
         seal=run.seal_digest, plan_sha=plan.sha256, version=version,
     )  # fmt: skip
+
+
+def _sentence(judged: Judged) -> str:
+    """The judge's sentence without the word that already stands above it."""
+    text = judged.sentence.removeprefix(f"{judged.status.name}: ")
+    return text[:1].upper() + text[1:] if judged.status == Status.PASS else text
 
 
 def _under(judged: Judged, blocks: Mapping[str, int], plan: Plan) -> str:
