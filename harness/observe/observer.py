@@ -41,7 +41,7 @@ class Observer:
         self._queues = QueueSampler(self.sink, cluster, spec.namespace, spec.queues, self._pods.pods)
         self._samplers: list[Any] = [HostSampler(self.sink), self._queues, self._throttle(cluster)]
         if spec.edge:
-            self._samplers.append(EdgeSampler(self.sink, spec.edge))
+            self._samplers.append(EdgeSampler(self.sink, spec.edge, self._pods.pods))
 
     def run(self, stop: threading.Event) -> None:
         """Observe until ``stop`` is set, the spec's time is over, or the parent is gone; then close the log."""
@@ -66,8 +66,8 @@ class Observer:
         """cgroup files where this host has the nodes' trees, else cadvisor."""
         root = Path(self.spec.cgroup_root)
         if _nodes_are_here(cpu_root(root)):
-            return ThrottleSampler(self.sink, root, self._pods_now)
-        return CadvisorSampler(self.sink, cluster, self.spec.namespace, self._pods_now)
+            return ThrottleSampler(self.sink, root, self._pods.pods)
+        return CadvisorSampler(self.sink, cluster, self.spec.namespace, self._pods.pods)
 
     def _pods_now(self) -> Any:
         return self._pods.pods()

@@ -18,6 +18,7 @@ from harness.kube.objects import Pod
 from harness.observe.sink import Sink
 
 QUEUE_FIELDS = ("incoming", "active", "deferred", "hold", "corrupt", "oldest_s")
+EDGE = "edge"
 _TIMEOUT_S = 1.5
 _EVERYTHING_EVERY = 15
 
@@ -62,6 +63,9 @@ class HostSampler:
 class QueueSampler:
     """``queue``: depth of each queue of each pod, by the pod's own status page, through the API server's proxy.
 
+    A pod that has answered or was ready once and does not answer now is a missed sample; one that is only starting, or
+    being deleted, is none.
+
     :param ports: component → port; the page is ``/queue``.
     :param pods: the pods as known now.
     """
@@ -69,6 +73,7 @@ class QueueSampler:
     def __init__(self, sink: Sink, cluster: Cluster, namespace: str, ports: Mapping[str, int], pods: Callable[[], Iterable[Pod]]) -> None:
         self._sink, self._cluster, self._namespace, self._ports, self._pods = sink, cluster, namespace, ports, pods
         self._pool = ThreadPoolExecutor(4)
+        self._known: set[str] = set()
 
     def sample(self) -> None:
         """Ask every running pod that has a queue."""
@@ -85,8 +90,10 @@ class QueueSampler:
             answer = json.loads(body)
             figures = {name: answer[name] for name in QUEUE_FIELDS}
         except (ApiFailed, ValueError, KeyError, TypeError) as error:
-            self._sink.missed(f"queue {pod.name}", f"{type(error).__name__}: {error}")
+            if (pod.ready or pod.uid in self._known) and not pod.deleting:
+                self._sink.missed(f"queue {pod.name}", f"{type(error).__name__}: {error}")
             return
+        self._known.add(pod.uid)
         self._sink.event("queue", pod=pod.name, component=pod.component, **figures)
 
 
@@ -94,20 +101,27 @@ class EdgeSampler:
     """``edge``: sessions and state of HAProxy's servers and frontends, when they change, and all of them every 15th time.
 
     :param address: ``host:port`` of its statistics (an IPv6 host in brackets).
+    :param pods: the pods as known now; while none is a running edge there is nothing to ask.
     """
 
-    def __init__(self, sink: Sink, address: str) -> None:
-        self._sink, self._address = sink, address
+    def __init__(self, sink: Sink, address: str, pods: Callable[[], Iterable[Pod]]) -> None:
+        self._sink, self._address, self._pods = sink, address, pods
+        self._answered = False
         self._known: dict[tuple[str, str], tuple[int, str]] = {}
         self._count = 0
 
     def sample(self) -> None:
-        """Ask once."""
+        """Ask once. As with queues, an edge that has never been ready or answered is not missed."""
+        edges = [p for p in self._pods() if p.component == EDGE and p.phase == "Running" and not p.deleting]
+        if not edges and not self._answered:
+            return
         try:
             rows = parse_statistics(self._get())
         except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-            self._sink.missed("edge", f"{type(error).__name__}: {error}")
+            if self._answered or any(p.ready for p in edges):
+                self._sink.missed("edge", f"{type(error).__name__}: {error}")
             return
+        self._answered = True
         everything = self._count % _EVERYTHING_EVERY == 0
         self._count += 1
         for key, value in rows.items():

@@ -44,6 +44,7 @@ class ThrottleSampler:
         self._root = cpu_root(root)
         self._accounting = self._root.parent / "cpuacct" if self._root != root else self._root
         self._folders: dict[str, Path] = {}
+        self._unread: set[str] = set()
 
     def sample(self) -> None:
         """One of each running pod."""
@@ -57,8 +58,12 @@ class ThrottleSampler:
                 found = self._read(folder)
             except (OSError, ValueError, KeyError) as error:
                 self._folders.pop(container.id, None)
-                self._sink.missed(f"throttle {pod.name}", f"{type(error).__name__}: {error}")
+                # Once is a container that ended a moment ago, which the watch has not told yet.
+                if container.id in self._unread and not pod.deleting:
+                    self._sink.missed(f"throttle {pod.name}", f"{type(error).__name__}: {error}")
+                self._unread.add(container.id)
                 continue
+            self._unread.discard(container.id)
             _emit(self._sink, pod, container, found)
 
     def _find(self, ids: set[str]) -> None:

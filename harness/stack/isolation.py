@@ -1,8 +1,11 @@
-"""Proof that nothing can leave: a canary listener on this host that the nodes reach and ordinary pods do not.
+"""Proof that nothing can leave: a canary listener on this host that a control reaches and ordinary pods do not.
 
-Nodes reach it (positive control), so the listener, the addresses and the tool work. Pods reach the lab's own DNS (second positive
-control), so the pods' network and the tool in them work. Then pods must not reach the canary: TCP and UDP, IPv4 and IPv6,
-from every node that may run pods. And names of the real world must not resolve, while the lab's own do.
+A container on the nodes' own network, but under none of their rules, reaches it (positive control): so the listener, the
+addresses and the tool work. Pods reach the lab's own DNS and resolve its names (second positive control): so their network
+and the tool in them work. Then pods must not reach the canary: TCP and UDP, IPv4 and IPv6, from every node that may run
+pods. And names of the real world must not resolve.
+
+The nodes themselves are no control: they are closed to the outside too.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import Any
 from harness.cluster.engine import Engine, ensure_engine
 from harness.errors import CommandFailed, GuardRefused, NotReady
 from harness.kube.api import ApiFailed
+from harness.kube.guards import CHECKOUT
 from harness.stack.deployed import Stack
 from harness.stack.ready import Expected, wait_ready
 from harness.support.checkout import Checkout
@@ -143,7 +147,7 @@ def examine(stack: Stack, checkout: Checkout, *, progress: Progress | None = Non
         with ThreadPoolExecutor(4) as pool:
             tries = [t for found in pool.map(lambda n: _from_pod(stack, n, listening), nodes) for t in found]
         # The controls come last: once they have arrived, whatever the pods sent before has arrived too, or never will.
-        controls = [t for n in nodes for t in _controls(engine, n, listening)]
+        controls = list(_controls(engine, stack, listening))
         return _judged(stack, nodes, listening, [*tries, *controls])
 
 
@@ -186,17 +190,25 @@ def _judged(stack: Stack, nodes: Sequence[str], listening: Sequence[Canary], tri
     )
 
 
-def _controls(engine: Engine | None, node: str, listening: Sequence[Canary]) -> Iterator[_Try]:
-    """The node itself must reach every canary."""
+def _controls(engine: Engine | None, stack: Stack, listening: Sequence[Canary]) -> Iterator[_Try]:
+    """A container beside the nodes, under no rule, must reach every canary."""
     if engine is None:
-        yield _Try(f"sending from {node} itself, for which this target gives no way", True, False)
+        yield _Try("sending from beside the nodes, for which this target gives no way,", True, False)
         return
-    for canary in listening:
-        for kind in ("tcp", "udp"):
-            token = secrets.token_hex(8)
-            with suppress(CommandFailed):
-                engine.docker("exec", node, "bash", "-c", _send(kind, canary.address, canary.port, token), timeout_s=_CONNECT_S + 10)
-            yield _Try(f"the control from {node} itself over {kind} to {canary.address}", True, _arrived(canary, token))
+    tokens = {(c, kind): secrets.token_hex(8) for c in listening for kind in ("tcp", "udp")}
+    script = "; ".join(_send(kind, c.address, c.port, token) for (c, kind), token in tokens.items())
+    edge = stack.target.edge.name
+    try:
+        network = engine.docker("inspect", "--format", "{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}", edge).stdout.split()[0]
+        engine.docker(
+            "run", "--rm", "--label", f"{CHECKOUT}={stack.checkout_id}", "--network", network, "--entrypoint", "bash", _probe_image(stack), "-c", script,
+            timeout_s=60, check=False,
+        )
+    except (CommandFailed, IndexError) as error:
+        yield _Try(f"a control beside the nodes could not be started: {error}; it", True, False)
+        return
+    for (canary, kind), token in tokens.items():
+        yield _Try(f"the control from beside the nodes over {kind} to {canary.address}", True, _arrived(canary, token))
 
 
 def _from_pod(stack: Stack, node: str, listening: Sequence[Canary]) -> list[_Try]:
@@ -261,13 +273,17 @@ def _pod_name(stack: Stack, node: str) -> str:
     return f"{PROBE}-{node}"[:63].rstrip("-.")
 
 
+def _probe_image(stack: Stack) -> str:
+    """An image of the stack with bash and getent in it."""
+    return next((i for i in stack.images if i.startswith("mailgale/postfix:")), next(iter(stack.images)))
+
+
 def _probe_pod(stack: Stack, node: str) -> dict[str, Any]:
     """An ordinary pod: the stack's own image, DNS and namespace, pinned to a node."""
     name = _pod_name(stack, node)
-    image = next((i for i in stack.images if i.startswith("mailgale/postfix:")), next(iter(stack.images)))
     dns = {"nameservers": [stack.dns_address], "searches": [f"svc.{stack.cluster_domain}"], "options": [{"name": "ndots", "value": "1"}]}
     container = {
-        "name": PROBE, "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sleep", "600"],
+        "name": PROBE, "image": _probe_image(stack), "imagePullPolicy": "IfNotPresent", "command": ["sleep", "600"],
         "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}},
     }
     spec = {"nodeName": node, "dnsPolicy": "None", "dnsConfig": dns, "terminationGracePeriodSeconds": 0, "restartPolicy": "Never",

@@ -67,6 +67,7 @@ def up(
     gateway = Gateway(cluster, checkout.id, run_id, record)
     with say.stage("render"):
         plain = kustomize(checkout, profile=profile, variants=variants, namespace=namespace)
+    _edge_is_free(cluster, target, namespace)
     refs = _images(target, checkout, plain, say)
     params = Params(
         namespace, users, time_scale, target.generator_networks, target.pod_networks, overrides=dict(overrides or {}),
@@ -82,6 +83,15 @@ def up(
         stack, manifests = _deploy(blank, plain, params, {n: i.ref for n, i in refs.items()}, gateway)
     _wait(stack, manifests, say)
     return stack
+
+
+def prepare(target: Target, checkout: Checkout, *, profile: str, progress: Progress) -> dict[str, images.Image]:
+    """Build a profile's images and bring them to the nodes, so that each :func:`up` after it only deploys.
+
+    :return: the images by name. Errors as of :func:`up`.
+    """
+    plain = kustomize(checkout, profile=profile, variants=(), namespace=f"mailgale-{checkout.id}-prepare")
+    return _images(target, checkout, plain, progress)
 
 
 def down(what: Stack | str, *, target: Target | None = None, checkout_id: str = "", fast: bool = True, progress: Progress | None = None) -> None:
@@ -193,6 +203,17 @@ def _wait(stack: Stack, manifests: Sequence[Manifest], progress: Progress) -> No
     with progress.stage("pods ready"):
         ready.wait_ready(stack.cluster, stack.namespace, ready.expected_of(manifests, nodes), deadline_s=_READY_S, progress=progress)
     canary.prove(stack, deadline_s=_CANARY_S, progress=progress)
+
+
+def _edge_is_free(cluster: Cluster, target: Target, namespace: str) -> None:
+    """A node's host ports are there once: a second stack's edge would wait for ever.
+
+    :raises StackFailed: another stack has them.
+    """
+    found = cluster.items("/api/v1/pods", label_selector=f"{MANAGED_BY}={MANAGER}", field_selector=f"spec.nodeName={target.edge.name}")[0]
+    others = {p["metadata"]["namespace"] for p in found if p["spec"].get("hostNetwork")} - {namespace}
+    if others:
+        raise StackFailed("another stack holds the edge node's ports", where=sorted(others)[0], todo="mailgale stack down")
 
 
 def _created(gateway: Gateway, namespace: str) -> str:
