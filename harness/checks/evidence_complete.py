@@ -1,0 +1,75 @@
+"""The record is whole: every writer opened and closed its log, nothing is damaged, the samples have no gap.
+
+Without a PASS here no PASS of the run is possible. Asks for: what the conductor said would be written; both ends of load, settle and census;
+the end of the load; two rounds of census; an attempt's begin for every end; samples of host and queues, and the load's state, without a hole.
+
+Limits: ``gap_s_max``: the longest time without a sample or state during the load. Never FAIL: missing evidence shows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+from harness.checks.common import plural, verdict
+from harness.model.verdict import Status, Verdict
+from harness.store.history import SECOND, ArmHistory, Span
+from harness.store.spans import load_span
+
+LIMITS: dict[str, float | None] = {"gap_s_max": 15}
+PHASES = ("load", "settle", "census")
+SERIES = ("load_state", "queue", "host")
+
+
+def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
+    """PASS or INCONCLUSIVE, with every gap named."""
+    gaps = [*_writers(arm), *_phases(arm), *_ledger(arm), *_census(arm)]
+    span = load_span(arm)
+    longest = {kind: _longest_gap_s(arm, kind, span) for kind in SERIES} if span else {}
+    gaps += [f"{s:.0f} s of the load without a '{kind}' event" for kind, s in longest.items() if s > limits["gap_s_max"]]
+    missed = len(arm.events("sample_missed"))
+    figures = {"gaps": len(gaps), "samples_missed": missed, "logs": len(arm.logs)} | {f"{k}_gap_s": v for k, v in longest.items()}
+    if gaps:
+        more = f", and {len(gaps) - 1} more" if len(gaps) > 1 else ""
+        return verdict(arm, "evidence-complete", Status.INCONCLUSIVE, f"{gaps[0]}{more}", figures, gaps)
+    reason = f"{plural(len(arm.logs), 'log')} whole, {missed} samples missed, none for longer than {limits['gap_s_max']:.0f} s"
+    return verdict(arm, "evidence-complete", Status.PASS, reason, figures)
+
+
+def _writers(arm: ArmHistory) -> list[str]:
+    gaps = [f"{d.path}: {d.what} (at octet {d.offset})" if d.offset else f"{d.path}: {d.what}" for d in arm.damages]
+    expected = arm.expected_writers
+    if not expected:
+        gaps.append("the conductor did not say which logs there must be")
+    for name in sorted({*expected, *arm.logs}):
+        if name not in arm.logs:
+            gaps.append(f"{name} is missing")
+        elif name not in arm.writers_closed and not any(d.path == name for d in arm.damages):
+            gaps.append(f"{name} has no end mark: its writer was cut off")
+    return gaps
+
+
+def _phases(arm: ArmHistory) -> list[str]:
+    gaps = [f"the phase '{name}' has no begin or no end on record" for name in PHASES if arm.phase(name) is None]
+    if not arm.events("load_end"):
+        gaps.append("the load did not say how it ended")
+    if arm.judged is None:
+        gaps.append("the load never left its warm-up")
+    return gaps
+
+
+def _ledger(arm: ArmHistory) -> list[str]:
+    orphans = arm.one("SELECT count(*) FROM dones d ANTI JOIN invokes i ON i.mail = d.mail AND i.rcpt = d.rcpt AND i.attempt = d.attempt")
+    unoffered = arm.one("SELECT count(*) FROM invokes i ANTI JOIN offers o ON o.mail = i.mail AND o.rcpt = i.rcpt")
+    gaps = [f"{plural(orphans, 'attempt')} ended that never began"] if orphans else []
+    return gaps + ([f"{plural(unoffered, 'attempt')} with a mail that was never offered"] if unoffered else [])
+
+
+def _census(arm: ArmHistory) -> list[str]:
+    rounds = {int(r) for (r,) in arm.sql("SELECT DISTINCT round FROM scopes")}
+    return [f"round {n} of the census is not on record" for n in (1, 2) if n not in rounds]
+
+
+def _longest_gap_s(arm: ArmHistory, kind: str, span: Span) -> float:
+    times = [span.begin, *(int(e["t"]) for e in arm.events(kind) if span.begin <= e["t"] <= span.end), span.end]
+    return max(b - a for a, b in pairwise(times)) / SECOND

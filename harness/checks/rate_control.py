@@ -1,0 +1,57 @@
+"""Rate control holds: the burst is slowed down, nobody is turned away, ordinary mail does not notice.
+
+It holds when the planned limit acted at all; every offered mail was accepted by the plan's intake deadline; deferrals are the planned limit's
+and not a system's failure; there was no 5xx; ordinary mail was rarely deferred and stayed within its latency.
+
+Limits: ``ordinary_p99_ms_max``; ``ordinary_deferred_share_max`` of its attempts; ``system_share_max``: deferrals and broken attempts
+of other kinds per attempt; ``refused_max`` and ``late_max`` mails. Source: T15 of the talk. Mails planted for filters are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.checks.common import mail_lines, plural, verdict, worst_of
+from harness.model.verdict import Status, Verdict
+from harness.store.control import control_figures, late
+from harness.store.history import ArmHistory
+from harness.store.latency import ordinary_latency
+from harness.store.spans import load_span
+
+LIMITS: dict[str, float | None] = {
+    "ordinary_p99_ms_max": 60000, "ordinary_deferred_share_max": 0.05, "system_share_max": 0.01, "refused_max": 0, "late_max": 0,
+}
+
+
+def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
+    """FAIL where a rule is broken; INCONCLUSIVE when the limit never acted, nothing was offered, or ordinary mail was not seen."""
+    span = load_span(arm)
+    arm.fates()
+    offered = int(arm.one("SELECT count(*) FROM fates WHERE state <> 'not_counted'"))
+    if span is None or not offered:
+        return verdict(arm, "rate-control", Status.INCONCLUSIVE, "there was no load to control")
+    figures = control_figures(arm, span)
+    problems = _problems(figures, limits)
+    latency = ordinary_latency(arm)
+    if latency is None or not latency.watched:
+        problems.append((Status.INCONCLUSIVE, "no ordinary mail was seen arriving"))
+    else:
+        figures["ordinary_p99_ms"] = latency.p99_ms
+        if latency.p99_ms > limits["ordinary_p99_ms_max"]:
+            problems.append((Status.FAIL, f"ordinary mail took {latency.p99_ms / 1000:.1f} s at p99, limit {limits['ordinary_p99_ms_max'] / 1000:.1f} s"))
+    status, reason = worst_of(problems, f"the limit deferred {figures['planned']:.0f} attempts, and all {offered} mails were accepted in time")
+    return verdict(arm, "rate-control", status, reason, {"offered": offered, **figures}, mail_lines(arm, late(arm, span)) if problems else ())
+
+
+def _problems(figures: Mapping[str, float], limits: Mapping[str, float]) -> list[tuple[Status, str]]:
+    found = []
+    if not figures["planned"]:
+        found.append((Status.INCONCLUSIVE, "the planned limit deferred nothing, so it was not put to the test"))
+    if figures["late"] > limits["late_max"]:
+        found.append((Status.FAIL, f"{plural(figures['late'], 'mail')} not accepted by the intake deadline"))
+    if figures["refused"] > limits["refused_max"]:
+        found.append((Status.FAIL, f"{plural(figures['refused'], 'mail')} refused with 5xx"))
+    for name, what in (("system_share", "of the attempts failed otherwise than by the limit"), ("ordinary_deferred_share", "of ordinary mail's attempts were deferred")):
+        if figures[name] > limits[f"{name}_max"]:
+            found.append((Status.FAIL, f"{figures[name]:.1%} {what}, limit {limits[name + '_max']:.1%}"))
+    return found

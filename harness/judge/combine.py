@@ -1,0 +1,54 @@
+"""How the verdicts of all checks become one: planted defects, evidence, the worst, and the sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.model.plan import Plan
+from harness.model.verdict import Status, Verdict, worst
+
+#: Without a PASS of each in every arm, the run cannot pass.
+EVIDENCE = ("evidence-complete", "load-was-real", "faults-happened")
+_SHOWN = 3
+
+
+def plain_arm(label: str) -> str:
+    """The arm's name without its block."""
+    return label.rpartition("#")[0] or label
+
+
+def effective(plan: Plan, verdict: Verdict) -> Status:
+    """What a verdict means for the plan. Where a check must fail (a planted defect), FAIL is well and PASS is a failure."""
+    name = plain_arm(verdict.arm)
+    if name in plan.arm_names and verdict.check in plan.arm(name).expect_fail:
+        return {Status.FAIL: Status.PASS, Status.PASS: Status.FAIL}.get(verdict.status, verdict.status)
+    return verdict.status
+
+
+def overall(plan: Plan, verdicts: Sequence[Verdict]) -> Status:
+    """The worst of all; INCONCLUSIVE at best while an arm lacks one of the checks of EVIDENCE or a planted defect's check."""
+    statuses = [effective(plan, v) for v in verdicts]
+    made = {(v.arm, v.check) for v in verdicts}
+    for label in {v.arm for v in verdicts}:
+        wanted = (*EVIDENCE, *(plan.arm(plain_arm(label)).expect_fail if plain_arm(label) in plan.arm_names else ()))
+        statuses += [Status.INCONCLUSIVE for check in wanted if (label, check) not in made]
+    return worst(statuses)
+
+
+def sentence(plan: Plan, verdicts: Sequence[Verdict], status: Status) -> str:
+    """The verdict in one sentence, with what decided it."""
+    arms = list(dict.fromkeys(v.arm for v in verdicts))
+    if status == Status.PASS:
+        planted = [v for v in verdicts if v.status == Status.FAIL]
+        found = f"; {', '.join(dict.fromkeys(v.check for v in planted))} failed where the plan says that it must" if planted else ""
+        return f"PASS: all {len(verdicts)} checks hold in {len(arms)} arm{'' if len(arms) == 1 else 's'}{found}."
+    decided = [v for v in verdicts if effective(plan, v) == status]
+    parts = [f"{v.check} in {v.arm} ({_why(v)})" for v in decided[:_SHOWN]]
+    more = f", and {len(decided) - _SHOWN} more" if len(decided) > _SHOWN else ""
+    return f"{status.name}: {'; '.join(parts) or 'there is nothing to judge'}{more}."
+
+
+def _why(verdict: Verdict) -> str:
+    if verdict.status == Status.PASS:
+        return "the planted defect was not found"
+    return verdict.reason

@@ -1,0 +1,48 @@
+"""What rate control did: who was deferred by it, who by something else, and what was accepted too late."""
+
+from __future__ import annotations
+
+from harness.model.outcome import Deferral, Outcome
+from harness.store.fates import planted
+from harness.store.history import SECOND, ArmHistory, Span
+from harness.store.spans import ORDINARY
+
+_FAIL = int(Outcome.FAIL)
+
+
+def control_figures(arm: ArmHistory, span: Span) -> dict[str, float]:
+    """``attempts``, ``planned`` (deferred by the planned limit), ``system_share``, ``ordinary_deferred_share``, ``refused``, ``late``.
+
+    Mails planted for filters are left out.
+    """
+    arm.fates()
+    return _attempts(arm, span) | _mails(arm, span)
+
+
+def _attempts(arm: ArmHistory, span: Span) -> dict[str, float]:
+    row = arm.sql(
+        f"SELECT count(*), count(*) FILTER (d.deferral = {int(Deferral.PLANNED_LIMIT)}),"
+        f" count(*) FILTER (d.outcome <> {int(Outcome.OK)} AND d.deferral NOT IN ({int(Deferral.PLANNED_LIMIT)}, {int(Deferral.GREYLIST)}) AND d.code < 500),"
+        f" count(*) FILTER (o.population = {ORDINARY}), count(*) FILTER (o.population = {ORDINARY} AND d.outcome = {_FAIL} AND d.code BETWEEN 400 AND 499)"
+        f" FROM dones d JOIN offered o USING (mail, rcpt) WHERE d.t BETWEEN ? AND ? AND NOT ({planted('o.flags')})",
+        [span.begin, span.end],
+    )[0]
+    total, limited, system, ordinary, deferred = (float(v) for v in row)
+    return {
+        "attempts": total, "planned": limited, "system_share": system / total if total else 0.0,
+        "ordinary_deferred_share": deferred / ordinary if ordinary else 0.0,
+    }
+
+
+def _mails(arm: ArmHistory, span: Span) -> dict[str, float]:
+    refused = arm.one(f"SELECT count(*) FROM fates f WHERE f.n_ok = 0 AND f.last_code >= 500 AND NOT ({planted('f.flags')})")
+    too_late = arm.one(f"SELECT count(*) FROM fates f WHERE {late(arm, span)}")
+    return {"refused": float(refused), "late": float(too_late)}
+
+
+def late(arm: ArmHistory, span: Span) -> str:
+    """Mails that were not accepted by the intake deadline, counted from the burst's begin."""
+    deadline = span.begin + int(arm.plan.load.intake_deadline_s * SECOND)
+    return f"f.state <> 'not_counted' AND NOT ({planted('f.flags')}) AND (f.t_ok IS NULL OR f.t_ok > {deadline})"
+
+

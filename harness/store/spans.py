@@ -1,0 +1,24 @@
+"""The judged stretch of time, and quantiles by nearest rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.model.outcome import Population
+from harness.store.history import SECOND, ArmHistory, Span
+
+#: Mail of the population that must not suffer from the burst.
+ORDINARY = int(Population.STEADY)
+
+
+def load_span(arm: ArmHistory) -> Span | None:
+    """The load without its warm-up: from the burst's begin to the end of the conductor's phase; None when there was none."""
+    span, phase = arm.judged, arm.phase("load")
+    return Span(span.begin, max(span.end, phase[1]) if phase else span.end + SECOND) if span else None
+
+
+def nearest_rank(values: Sequence[float], share: float) -> float:
+    """The ``share`` quantile by nearest rank; NaN of nothing."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
