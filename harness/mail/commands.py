@@ -1,0 +1,65 @@
+"""The octets of a transaction: MAIL, RCPT and DATA with the parameters a server announces, and the message with its dots stuffed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.mail.options import PLAIN_MAIL, Envelope
+
+
+def checked(envelope: Envelope) -> Envelope:
+    """``envelope``, if it can be put on the wire.
+
+    :raises ValueError: no recipients; CR, LF or NUL in an address or parameter.
+    """
+    if not envelope.recipients:
+        raise ValueError("an envelope without recipients")
+    words = b"".join((envelope.sender, *envelope.recipients))
+    if envelope.options is not PLAIN_MAIL:
+        words += f"{envelope.options.ret}{envelope.options.envid}{envelope.options.notify}".encode()
+    if b"\r" in words or b"\n" in words or b"\0" in words:
+        raise ValueError("CR, LF or NUL in an address or parameter of an envelope")
+    return envelope
+
+
+def needs_utf8(envelope: Envelope) -> bool:
+    """The mail can only go to a server with SMTPUTF8."""
+    return envelope.options.smtputf8 or not (envelope.sender.isascii() and all(r.isascii() for r in envelope.recipients))
+
+
+def head(envelope: Envelope, extensions: Mapping[str, str]) -> list[bytes]:
+    """MAIL, one RCPT for each recipient, DATA."""
+    notify = b""
+    if envelope.options.notify and "DSN" in extensions:
+        notify = b" NOTIFY=" + envelope.options.notify.encode()
+    return [
+        b"MAIL FROM:<%b>%b\r\n" % (envelope.sender, _mail_parameters(envelope, extensions)),
+        *(b"RCPT TO:<%b>%b\r\n" % (recipient, notify) for recipient in envelope.recipients),
+        b"DATA\r\n",
+    ]
+
+
+def _mail_parameters(envelope: Envelope, extensions: Mapping[str, str]) -> bytes:
+    options, words = envelope.options, []
+    size = len(envelope.body) if options.size is None and isinstance(envelope.body, bytes) else options.size
+    if size is not None and "SIZE" in extensions:
+        words.append(f" SIZE={size}")
+    if options is PLAIN_MAIL and not needs_utf8(envelope):
+        return "".join(words).encode()
+    if options.eight_bit and "8BITMIME" in extensions:
+        words.append(" BODY=8BITMIME")
+    if needs_utf8(envelope):
+        words.append(" SMTPUTF8")
+    if "DSN" in extensions:
+        words += [f" RET={options.ret}"] if options.ret else []
+        words += [f" ENVID={options.envid}"] if options.envid else []
+    return "".join(words).encode()
+
+
+def stuffed(body: bytes) -> bytes:
+    """``body`` with leading dots doubled and a line end at its end (RFC 5321 section 4.5.2)."""
+    if b"\r\n." in body:
+        body = body.replace(b"\r\n.", b"\r\n..")
+    if body.startswith(b"."):
+        body = b"." + body
+    return body if body.endswith(b"\r\n") or not body else body + b"\r\n"

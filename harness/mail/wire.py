@@ -1,0 +1,208 @@
+"""Bounded readers: SMTP and POP3 lines, SMTP replies, IMAP responses with literals. No I/O.
+
+Sources: RFC 5321 section 4.2 and 4.5.3.1, RFC 1939 section 3, RFC 3501 sections 2.2 and 4.3. A line may end with a bare LF, since
+some servers do so. Whatever outgrows its bound raises :class:`Garbage`, before more of it is kept.
+"""
+
+from __future__ import annotations
+
+LINE_OCTETS_MAX = 8192
+REPLY_LINES_MAX = 256
+REPLY_OCTETS_MAX = 65536
+
+
+class Garbage(Exception):
+    """What the peer sent is no reply of its protocol, or more than any sane peer sends."""
+
+
+class Reply:
+    """One SMTP reply: its code and its lines without code and separator."""
+
+    __slots__ = ("code", "lines")
+
+    def __init__(self, code: int, lines: list[bytes]) -> None:
+        self.code, self.lines = code, lines
+
+    @property
+    def text(self) -> str:
+        """All lines joined by spaces, at most 500 characters; bytes that are no UTF-8 appear as ``\\xNN``."""
+        raw = self.lines[0] if len(self.lines) == 1 else b" ".join(self.lines)
+        return raw[:500].decode("utf-8", "backslashreplace")
+
+    def __repr__(self) -> str:
+        return f"Reply({self.code}, {self.text!r})"
+
+
+class ReplyReader:
+    """Cuts a stream into SMTP replies.
+
+    After :meth:`feed` look at :attr:`broken`: replies that came before the garbage are returned all the same.
+    """
+
+    __slots__ = ("_code", "_lines", "_octets", "_rest", "broken")
+
+    def __init__(self) -> None:
+        self._rest, self._lines, self._octets, self._code = b"", [], 0, b""  # type: bytes, list[bytes], int, bytes
+        self.broken: Garbage | None = None
+
+    @property
+    def inside(self) -> bool:
+        """Part of a reply has arrived."""
+        return bool(self._rest or self._lines)
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """The replies that ``data`` completes. Nothing more once :attr:`broken` is set."""
+        done: list[Reply] = []
+        if self.broken is not None:
+            return done
+        lines = (self._rest + data if self._rest else data).split(b"\n")
+        self._rest = lines.pop()
+        try:
+            for line in lines:
+                self._line(line, done)
+            if len(self._rest) > LINE_OCTETS_MAX:
+                raise Garbage(f"a line of more than {LINE_OCTETS_MAX} octets")
+        except Garbage as garbage:
+            self.broken, self._rest, self._lines = garbage, b"", []
+        return done
+
+    def _line(self, line: bytes, done: list[Reply]) -> None:
+        code, mark = line[:3], line[3:4]
+        if not (code.isdigit() and b"200" <= code < b"600") or mark not in (b" ", b"-", b"\r", b""):
+            raise Garbage(f"not a reply: {line[:80]!r}")
+        text = line[4:-1] if line.endswith(b"\r") else line[4:]
+        if not self._lines and mark != b"-":
+            if len(line) > LINE_OCTETS_MAX:
+                raise Garbage(f"a line of more than {LINE_OCTETS_MAX} octets")
+            done.append(Reply(int(code), [text]))
+            return
+        self._more(code, text)
+        if mark != b"-":
+            done.append(Reply(int(code), self._lines))
+            self._lines, self._octets = [], 0
+
+    def _more(self, code: bytes, text: bytes) -> None:
+        if self._lines and code != self._code:
+            raise Garbage(f"a reply that changes its code from {self._code!r} to {code!r}")
+        self._code = code
+        self._lines.append(text)
+        self._octets += len(text) + 1
+        if len(self._lines) > REPLY_LINES_MAX or self._octets > REPLY_OCTETS_MAX:
+            raise Garbage(f"an endless reply: more than {REPLY_LINES_MAX} lines or {REPLY_OCTETS_MAX} octets")
+
+
+class LineReader:
+    """Cuts a stream into lines (POP3).
+
+    :param line_max: octets a line may have at most.
+    """
+
+    __slots__ = ("_line_max", "_rest")
+
+    def __init__(self, line_max: int = LINE_OCTETS_MAX) -> None:
+        self._rest, self._line_max = b"", line_max
+
+    @property
+    def inside(self) -> bool:
+        """Part of a line has arrived."""
+        return bool(self._rest)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that ``data`` completes, without their ends.
+
+        :raises Garbage: a line is too long.
+        """
+        lines = (self._rest + data if self._rest else data).split(b"\n")
+        self._rest = lines.pop()
+        if len(self._rest) > self._line_max or any(len(line) > self._line_max for line in lines):
+            self._rest = b""
+            raise Garbage(f"a line of more than {self._line_max} octets")
+        return [line[:-1] if line.endswith(b"\r") else line for line in lines]
+
+
+class ResponseReader:
+    """Cuts a stream into IMAP responses: lists of parts, text and literal by turns, beginning with text.
+
+    :param line_max: octets of a response's text at most. :param literal_max: octets of its literals together at most.
+    """
+
+    __slots__ = ("_buffer", "_line_max", "_literal_max", "_parts", "_seen", "_text", "_wanted", "_whole")
+
+    def __init__(self, line_max: int = 1 << 20, literal_max: int = 24 << 20) -> None:
+        self._line_max, self._literal_max = line_max, literal_max
+        self._buffer: bytearray | None = None  # made on demand: idle connections hold none
+        self._parts: list[bytes] = []
+        self._wanted = -1  #: octets of the literal being read; -1 = reading text
+        self._text = self._whole = self._seen = 0
+
+    @property
+    def inside(self) -> bool:
+        """Part of a response has arrived."""
+        return bool(self._buffer or self._parts)
+
+    def feed(self, data: bytes) -> list[list[bytes]]:
+        """The responses that ``data`` completes.
+
+        :raises Garbage: a bound is passed.
+        """
+        if self._buffer is None:
+            self._buffer = bytearray()
+        self._buffer += data
+        done: list[list[bytes]] = []
+        while self._step(done):
+            pass
+        if not self._buffer:
+            self._buffer = None
+        return done
+
+    def _step(self, done: list[list[bytes]]) -> bool:
+        return self._take_literal() if self._wanted >= 0 else self._take_line(done)
+
+    def _take_literal(self) -> bool:
+        assert self._buffer is not None
+        if len(self._buffer) < self._wanted:
+            return False
+        self._parts.append(bytes(self._buffer[: self._wanted]))
+        del self._buffer[: self._wanted]
+        self._wanted = -1
+        return True
+
+    def _take_line(self, done: list[list[bytes]]) -> bool:
+        assert self._buffer is not None
+        end = self._buffer.find(b"\n", self._seen)
+        if end < 0:
+            self._seen = len(self._buffer)
+            self._bound(self._text + self._seen)
+            return False
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._seen, self._text = 0, self._text + end
+        self._bound(self._text)
+        line = line[:-1] if line.endswith(b"\r") else line
+        self._wanted = _literal_octets(line)
+        if self._wanted < 0:
+            done.append([*self._parts, line])
+            self._parts, self._text, self._whole = [], 0, 0
+            return True
+        self._whole += self._wanted
+        if self._whole > self._literal_max:
+            raise Garbage(f"literals of {self._whole} octets, more than {self._literal_max}")
+        self._parts.append(line[: line.rindex(b"{")])
+        return True
+
+    def _bound(self, octets: int) -> None:
+        if octets > self._line_max:
+            raise Garbage(f"a response with more than {self._line_max} octets of text")
+
+
+def _literal_octets(line: bytes) -> int:
+    """The size announced at the end of ``line`` as ``{n}``; -1 when there is none."""
+    if not line.endswith(b"}"):
+        return -1
+    start = line.rfind(b"{")
+    digits = line[start + 1 : -1]
+    if start < 0 or not digits.isdigit() or not digits.isascii():
+        return -1
+    if len(digits) > 10:
+        raise Garbage(f"a literal with a size of {len(digits)} digits")
+    return int(digits)
