@@ -1,0 +1,58 @@
+# make rehearse   from a fresh machine to a verdict: the Friday burst        (arguments: ARMS=all BLOCKS=6)
+# make test       every test, the ones on the real cluster included
+# make test-fast  every test that needs no cluster
+# make setup      .venv/bin/mailgale
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: help setup rehearse test test-fast bench examples lint clean
+
+# The first Python of 3.11 or newer; PYTHON=… names another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+STAMP := .venv/.made-of-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+ifneq ($(shell uname -s),Linux)
+$(error mailgale runs on Linux only, for now: it builds and breaks a real cluster with Linux containers)
+endif
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@deploy/setup-venv "$(PYTHON)" "$@"
+
+rehearse: setup
+	$(BIN)/mailgale rehearse $(if $(ARMS),--arms $(ARMS)) $(if $(BLOCKS),--blocks $(BLOCKS))
+
+test: setup
+	$(BIN)/pytest -m "not bench"
+
+test-fast: setup
+	$(BIN)/pytest -m "not cluster and not bench and not slow"
+
+bench: setup
+	$(BIN)/pytest -m bench tests/bench
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# One real report per plan, made again. What a plan finds (exit 1 or 5) is its result; any other end stops here.
+examples: setup
+	@for plan in experiments/*.yaml; do \
+	  name=$$(basename "$$plan" .yaml); code=0; \
+	  $(BIN)/mailgale run "$$plan" || code=$$?; \
+	  case $$code in 0|1|5) ;; *) exit $$code ;; esac; \
+	  run=$$(ls -d reports/runs/*-"$$name"-* | sort | tail -n 1); \
+	  mkdir -p reports/examples/"$$name"; \
+	  cp "$$run"/report.html "$$run"/summary.md "$$run"/verdict.json "$$run"/junit.xml reports/examples/"$$name"/; \
+	done
+
+# What was made here, but for runs and the cluster ('mailgale cluster down').
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
