@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
+import resource
 import signal
+import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,10 +39,8 @@ class Reporter:
             def connection_lost(self, exc: Exception | None) -> None:
                 gone()
 
-        try:
+        if _is_pipe(sys.stdout.fileno()):  # uvloop aborts the process on anything else
             self._pipe, _ = await loop.connect_write_pipe(Closed, sys.stdout)
-        except ValueError:
-            self._pipe = None  # a regular file
 
     def __call__(self, line: dict[str, Any]) -> None:
         text = json.dumps(line, separators=(",", ":")) + "\n"
@@ -62,7 +63,7 @@ async def _run(spec: LoadSpec, steered: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.stop)
     await report.open(engine.stop)
-    if steered:
+    if steered and _is_pipe(sys.stdin.fileno()):
         await loop.connect_read_pipe(lambda: _Steering(engine), sys.stdin)
     broken: list[dict[str, Any]] = []
 
@@ -95,6 +96,8 @@ def main(argv: list[str]) -> int:
     if len(words) != 1:
         sys.stderr.write("usage: python -m harness.load SPEC.json [--steered]\n")
         return 4
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         spec = LoadSpec.read(Path(words[0]))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -102,10 +105,18 @@ def main(argv: list[str]) -> int:
     except MailgaleError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+    except FileExistsError as error:
+        sys.stderr.write(f"{error.filename}: the log is there already (give each load a directory of its own)\n")
+        return 4
     except OSError as error:
         sys.stderr.write(f"the load's log could not be written: {error}\n")
         return 3
     return 0
+
+
+def _is_pipe(fd: int) -> bool:
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _loop_factory() -> Any:

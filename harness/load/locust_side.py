@@ -43,7 +43,7 @@ SPEC_ENV = "MAILGALE_LOAD_SPEC"
 STOP_WAIT_S = 20.0
 ENDED = "mailgale_engine_ended"
 #: Steps that are whole operations and so count into Locust's total.
-WHOLE = frozenset({"mail", "submission", "delivery from due"})
+WHOLE = frozenset({"mail"})
 log = logging.getLogger(__name__)
 
 

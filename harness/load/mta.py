@@ -24,6 +24,7 @@ from harness.load.stats import Stats
 from harness.mail.replies import RecipientResult
 from harness.model.outcome import Deferral, Outcome, Population, Proto, Stage
 from harness.store.ops import pack_enhanced
+from harness.support.clock import now_ns
 
 
 class Watcher(Protocol):
@@ -236,11 +237,18 @@ class Link:
             return
         host = self.mta.host
         host.stats.counts.in_flight -= 1
-        again = [r for r, result in zip(list(mail.rcpts), results, strict=True) if self._ended(host, mail, r, result)]
-        if again:
+        pairs = list(zip(list(mail.rcpts), results, strict=True))
+        again = [r for r, result in pairs if self._ended(host, mail, r, result)]
+        if again and all(result.send_rest for r, result in pairs if r in again) and len(again) < len(pairs):
+            mail.rcpts = again  # the server takes fewer at a time: the rest at once, in a transaction of its own
+            self.mta.ready.appendleft(mail)
+        elif again:
             self.mta.attempt_failed(mail, again)
-        else:
-            mail.rcpts = []
+        if again:
+            return
+        mail.rcpts = []
+        if mail.population is not Population.ELASTIC:
+            host.stats.time(self.mta.policy.proto.name.lower(), "mail from due", now_ns() - mail.due_ns)
 
     def _ended(self, host: Host, mail: Mail, rcpt: int, result: RecipientResult) -> bool:
         """Record one recipient's end; true when it needs another attempt."""

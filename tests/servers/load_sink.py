@@ -33,11 +33,13 @@ class Sink:
 
     def __post_init__(self) -> None:
         self.acknowledged: list[str] = []  #: trace of each mail whose 250 was written
+        self.acknowledged_ns: list[int] = []  #: when, for each of them
         self.kept: list[tuple[str, bytes]] = []  #: trace and octets of each mail that was kept, acknowledged or not
         self.recipients: list[tuple[str, str]] = []  #: (trace, address) acknowledged
         self.clients: list[str] = []
         self.connections = self.rcpts = self.dots = 0
         self.begun = time.monotonic()
+        self._melting: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Sink:
         self._up = threading.Event()
@@ -119,9 +121,18 @@ class Sink:
         if not act:
             self.kept.append((trace, data[:-3]))
             self.acknowledged.append(trace)
+            self.acknowledged_ns.append(time.monotonic_ns())
             self.recipients += [(trace, r.decode()) for r in rcpts]
         return True
 
     async def _thaw(self) -> None:
+        """Hold everybody while frozen; one of them looks at the clock for all."""
+        if self._melting is None and self.behaviour.frozen(time.monotonic() - self.begun):
+            self._melting = self._loop.create_task(self._melt())
+        if self._melting is not None:
+            await asyncio.shield(self._melting)
+
+    async def _melt(self) -> None:
         while self.behaviour.frozen(time.monotonic() - self.begun):
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.002)
+        self._melting = None
