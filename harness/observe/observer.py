@@ -69,9 +69,6 @@ class Observer:
             return ThrottleSampler(self.sink, root, self._pods.pods)
         return CadvisorSampler(self.sink, cluster, self.spec.namespace, self._pods.pods)
 
-    def _pods_now(self) -> Any:
-        return self._pods.pods()
-
     def _close(self) -> None:
         self._pods.stop()
         self._endpoints.stop()
