@@ -1,7 +1,7 @@
 """Records of the made-up internet's hosts: what left the platform, with the address it came from.
 
-A record is one JSON line (``deploy/components/internet``). Fields used: ``rcpts`` (or ``rcpt``/``to``), ``message`` in base64 (or
-``raw``/``data``), ``client`` (or ``peer``), ``host``; a record without a message is counted as not readable.
+A record is one JSON line of ``deploy/components/internet/sink.py``: ``kind`` (``mail``; ``refused`` ones took nothing), ``host``,
+``client``, ``rcpts``, ``message`` in base64. A line that is no record makes its scope incomplete.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 
 from harness.census.canonical import examine
 from harness.census.found import Copy, Scope
+from harness.errors import MailgaleError
+from harness.kube.client import Cluster
+from harness.kube.objects import Pod
 
 _SUFFIXES = (".jsonl", ".ndjson")
 
@@ -26,12 +29,30 @@ def read_sinks(root: Path, prefix: str) -> Iterator[Scope]:
 
 
 def read_file(path: Path, where: str, prefix: str) -> Scope:
-    """All records of one file. A last line without its end is a record that was being written: not acknowledged, left out."""
-    scope = Scope("sink", where)
+    """All records of one file."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        return read_records(path.read_bytes(), where, prefix)
     except OSError as error:
-        return scope.fail(str(error))
+        return Scope("sink", where).fail(str(error))
+
+
+def read_pod(cluster: Cluster, pod: Pod, path: str, prefix: str) -> Scope:
+    """All records of a sink's pod, read inside it; for clusters whose volumes are not on this host."""
+    where = f"{pod.name}:{path}"
+    script = 'for f in "$1"/*.jsonl; do [ -e "$f" ] && cat "$f"; done; true'
+    try:
+        container = next(c.name for c in pod.containers if not c.init)
+        done = cluster.exec(pod.namespace, pod.name, container, ["sh", "-c", script, "sh", path], timeout_s=120)
+    except MailgaleError as error:
+        return Scope("sink", where).fail(str(error))
+    scope = read_records(done.stdout, where, prefix)
+    return scope if done.code == 0 else scope.fail(done.stderr[-200:].decode("utf-8", "replace"))
+
+
+def read_records(data: bytes, where: str, prefix: str) -> Scope:
+    """All records in ``data``. A last line without its end is a record that was being written: not acknowledged, left out."""
+    scope = Scope("sink", where)
+    lines = data.split(b"\n")
     for number, line in enumerate(lines[:-1], 1):
         if not line.strip():
             continue
@@ -43,24 +64,21 @@ def read_file(path: Path, where: str, prefix: str) -> Scope:
 
 
 def _copies(record: Mapping[str, Any], where: str, number: int, prefix: str) -> Iterator[Copy]:
-    if record.get("kind", record.get("event", "mail")) not in ("mail", "message", "accepted"):
-        return
+    if record["kind"] != "mail":
+        return  # a refusal: nothing was taken
     seen = examine(_message(record), prefix)
     host = str(record.get("host") or where)
-    detail = {"client": record.get("client") or record.get("peer")}
+    detail = {"client": record.get("client")}
     for rcpt in _recipients(record):
         yield Copy("sink", host, rcpt, seen, uid=str(number), detail=detail)
 
 
 def _message(record: Mapping[str, Any]) -> bytes:
-    for key in ("message", "message_b64", "raw", "data"):
-        if key in record:
-            return base64.b64decode(str(record[key]), validate=True)
-    raise KeyError("message")
+    return base64.b64decode(str(record["message"]), validate=True)
 
 
 def _recipients(record: Mapping[str, Any]) -> list[str]:
-    found = next((record[k] for k in ("rcpts", "recipients", "rcpt", "to") if k in record), None)
-    if found is None:
-        raise KeyError("rcpts")
-    return [str(found)] if isinstance(found, str) else [str(r) for r in found]
+    found = record["rcpts"]
+    if not isinstance(found, list):
+        raise TypeError("rcpts is no list")
+    return [str(r) for r in found]

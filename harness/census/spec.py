@@ -35,7 +35,7 @@ class CensusSpec:
         where there is no cluster to ask (then ``volumes_dir`` is all that is read, and nothing is called an orphan).
     :param queue_components: components that have a queue. :param queue_path: where a pod of these keeps its queue.
     :param queue_container: the container that the queue is read in.
-    :param sink_components: components whose volumes hold records of sinks.
+    :param sink_components: components whose volumes hold records of sinks. :param sink_path: where their pods keep them.
     :param quarantine: mailbox names that are the quarantine.
     :param pop3_users: how many users are read by POP3 as well, spread evenly.
     :param deadline_s: of each round; what is not read by then is reported as not read.
@@ -59,6 +59,7 @@ class CensusSpec:
     queue_path: str = "/var/spool/postfix"
     queue_container: str = ""
     sink_components: tuple[str, ...] = ("internet",)
+    sink_path: str = "/records"
     quarantine: tuple[str, ...] = ("Junk",)
     pop3_users: int = 10
     deadline_s: float = 120.0

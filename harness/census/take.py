@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from harness.census import imap_reader, pop_reader
@@ -11,9 +11,10 @@ from harness.census.canonical import Seen
 from harness.census.found import Scope
 from harness.census.imap_reader import Memory
 from harness.census.queue_reader import places, read_place
-from harness.census.sink_reader import read_sinks
-from harness.census.spec import CensusSpec
+from harness.census.sink_reader import read_pod, read_sinks
+from harness.census.spec import CensusSpec, target_of
 from harness.errors import MailgaleError
+from harness.kube.client import Cluster
 from harness.store.log import LogWriter
 
 ROUNDS = (1, 2)
@@ -69,12 +70,23 @@ class _Round:
         pop_reader.read_sample(self.spec, self.inboxes, context, self._write)
 
     def _sinks(self) -> None:
-        root = Path(self.spec.volumes_dir) / self.spec.namespace
-        if not self.spec.volumes_dir or not root.is_dir():
-            return
-        for claim in sorted(p for p in root.iterdir() if p.is_dir() and _belongs(p.name, self.spec.sink_components)):
-            for scope in read_sinks(claim, self.spec.prefix):
+        try:
+            for scope in self._sink_scopes():
                 self._write(scope)
+        except (OSError, MailgaleError) as error:
+            self._write(Scope("sink", "*").fail(str(error)))
+
+    def _sink_scopes(self) -> Iterator[Scope]:
+        """Sinks on volumes of this host, else inside their pods."""
+        root = Path(self.spec.volumes_dir) / self.spec.namespace
+        if self.spec.volumes_dir and root.is_dir():
+            for claim in sorted(p for p in root.iterdir() if p.is_dir() and _belongs(p.name, self.spec.sink_components)):
+                yield from read_sinks(claim, self.spec.prefix)
+        elif self.spec.target is not None:
+            cluster = Cluster(target_of(self.spec.target))
+            for pod in cluster.pods(self.spec.namespace):
+                if pod.component in self.spec.sink_components:
+                    yield read_pod(cluster, pod, self.spec.sink_path, self.spec.prefix)
 
     def _queues(self) -> list[Scope]:
         try:
@@ -103,7 +115,7 @@ def merged(first: Sequence[Scope], second: Sequence[Scope], arrived: Collection[
             kept.fail(scope.why)
         for copy in scope:
             key = (copy.where.rpartition(":")[0], copy.uid, copy.recipient)
-            if key not in taken and (is_last or (copy.seen.mail, copy.recipient) not in arrived):
+            if key not in taken and (is_last or copy.seen.mail is None or (copy.seen.mail, copy.recipient) not in arrived):
                 taken.add(key)
                 kept.copies.append(copy)
     return list(by_where.values())

@@ -41,7 +41,7 @@ def main() -> int:
 
 def _chaos_run(directory: Path) -> None:
     words = [
-        "--settings", str(directory / runner.SETTINGS), "--no-version-check", "--log-file", str(directory / "chaostoolkit.log"),
+        "--settings", str(directory / runner.SETTINGS), "--no-version-check", "--log-file", str(directory / "chaostoolkit.out"),
         "run", "--rollback-strategy", "never", "--journal-path", str(directory / runner.JOURNAL), str(directory / runner.EXPERIMENT),
     ]
     try:
