@@ -6,18 +6,13 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from harness.report.groups import ELSEWHERE, GROUPS, TILES, Entry
 from harness.report.sheet import ArmsTable, Cell, Head, Row, Tile
 from harness.report.text import duration, label, number, percent, plain
 
 #: More arms times blocks than this are shown as one column an arm, with median and range.
 COLUMNS_MAX = 8
 Figures = Mapping[str, Mapping[str, Any]]
-#: (figure, name for a reader, mood when it is above 0), by heading.
-COUNTS = (
-    ("offered", "offered", ""), ("accepted", "accepted", ""), ("delivered", "delivered", ""), ("queued", "still queued", "doubt"),
-    ("lost", "lost", "bad"), ("duplicated", "duplicated", "bad"), ("corrupted", "corrupted", "bad"), ("undetermined", "undetermined", "doubt"),
-)  # fmt: skip
-_TILES = ("accepted", "delivered", "deferred", "lost", "duplicated", "undetermined")
 
 
 def split(label_of_arm: str) -> tuple[str, int]:
@@ -63,15 +58,17 @@ def _bare(name: str) -> str:
 
 def tiles(figures: Figures) -> tuple[Tile, ...]:
     """The sums over all arms that a reviewer asks for first. A figure that no arm has is left out."""
-    moods = {name: mood for name, _, mood in COUNTS}
     found = []
-    for name in _TILES:
-        values = [_total(arm, name) for arm in figures.values()]
-        known = [v for v in values if v is not None]
-        if known:
-            mood = moods.get(name, "") if sum(known) > 0 else ""
-            found.append(Tile(name, number(sum(known)), mood))
+    for name, shown, alarm, mood in TILES:
+        total = _sum(figures, name)
+        if total is not None:
+            found.append(Tile(shown, number(total), mood if (_sum(figures, alarm) or 0) > 0 else ""))
     return tuple(found)
+
+
+def _sum(figures: Figures, name: str) -> float | None:
+    known = [v for v in (_total(arm, name) for arm in figures.values()) if v is not None]
+    return sum(known) if known else None
 
 
 def _total(arm: Mapping[str, Any], name: str) -> float | None:
@@ -79,26 +76,32 @@ def _total(arm: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def arms_table(figures: Figures, notes: Mapping[str, str], groups: Sequence[tuple[str, Sequence[tuple[str, str, str]]]]) -> ArmsTable:
-    """Every figure of every arm.
+def arms_table(figures: Figures, notes: Mapping[str, str]) -> ArmsTable:
+    """Every figure of every arm, under the headings of ``groups``; what stands in none comes last under its own name.
 
     :param notes: what each arm is, by its name in the plan.
-    :param groups: (heading, ((figure, name, mood), …)); figures that stand in none come last under their own names.
     """
     columns = _columns(figures)
-    known = {name for _, rows in groups for name, _, _ in rows}
-    others = [n for n in dict.fromkeys(n for arm in figures.values() for n in arm) if n not in known]
     rows: list[Row] = []
-    for heading, entries in (*groups, ("Further figures", [(n, _bare(n), "") for n in others])):
-        found = [_row(columns, *entry) for entry in entries]
-        present = [r for r in found if any(c.text != "–" for c in r.cells)]
+    zeros: list[str] = []
+    for heading, entries in (*GROUPS, ("Further figures", _others(figures))):
+        found = [(e, _row(columns, e)) for e in entries if any(e.figure in arm for arm in figures.values())]
+        folded = [e.name.removeprefix("… ") for e, row in found if e.fold and all(c.text in ("0", "–") for c in row.cells)]
+        present = [row for e, row in found if e.name.removeprefix("… ") not in folded]
+        zeros += folded
         rows += [Row(heading), *present] if present else []
     many = len(columns) < len(figures)
-    caption = "Mails are counted per recipient." + (" Several blocks: median, and below it the range unless all agree." if many else "")
-    return ArmsTable(caption, tuple(_head(name, notes, many) for name in columns), tuple(rows))
+    caption = "Mails and attempts are counted per recipient." + (" Several blocks: median, and below it the range unless all agree." if many else "")
+    return ArmsTable(caption, tuple(_head(name, notes) for name in columns), tuple(rows), tuple(zeros))
 
 
-def _head(column: str, notes: Mapping[str, str], many: bool) -> Head:
+def _others(figures: Figures) -> tuple[Entry, ...]:
+    known = {e.figure for _, entries in GROUPS for e in entries}
+    names = dict.fromkeys(n for arm in figures.values() for n in arm if n not in known and not n.startswith(ELSEWHERE))
+    return tuple(Entry(n, _bare(n)) for n in names)
+
+
+def _head(column: str, notes: Mapping[str, str]) -> Head:
     name, _ = split(column)
     return Head(column, notes.get(name, ""))
 
@@ -113,8 +116,9 @@ def _columns(figures: Figures) -> dict[str, list[Mapping[str, Any]]]:
     return merged
 
 
-def _row(columns: Mapping[str, Sequence[Mapping[str, Any]]], name: str, shown: str, mood: str) -> Row:
-    return Row(shown, tuple(_cell(name, [v[name] for v in values if v.get(name) is not None], mood) for values in columns.values()))
+def _row(columns: Mapping[str, Sequence[Mapping[str, Any]]], entry: Entry) -> Row:
+    cells = (_cell(entry.figure, [v[entry.figure] for v in values if v.get(entry.figure) is not None], entry.mood) for values in columns.values())
+    return Row(entry.name, tuple(cells), entry.brief)
 
 
 def _cell(name: str, values: Sequence[Any], mood: str) -> Cell:

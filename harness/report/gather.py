@@ -12,7 +12,6 @@ from harness.report import facts
 from harness.report.arms_over_time import collect, timelines
 from harness.report.compare import rate_bars, ratio_plot
 from harness.report.figures_table import COLUMNS_MAX, arms_table, figure_pairs, split, tiles
-from harness.report.groups import GROUPS
 from harness.report.judged import TONES, CheckResult, FindingResult, Judged
 from harness.report.refusals import refusals
 from harness.report.series import ArmData, Clock
@@ -57,7 +56,7 @@ def sheet(run: RunDir, judged: Judged, arms: Sequence[tuple[str, ArmData]], run_
         tone=TONES[judged.status], word=judged.status.name, sentence=_sentence(judged), under=_under(judged, blocks, plan),
         tiles=tiles(judged.figures), findings=tuple(_finding(f) for f in judged.findings),
         bars=rate_bars(judged.figures), ratios=ratio_plot(judged.findings, max(blocks.values(), default=0)),
-        arms=arms_table(judged.figures, notes, GROUPS), refusal_arms=refusal_arms, refusals=refused,
+        arms=arms_table(judged.figures, notes), refusal_arms=refusal_arms, refusals=refused,
         matrix=_matrix(judged),
         notable=tuple(_reason(c) for c in judged.checks if c.tone != "pass"),
         passed=tuple(_reason(c) for c in judged.checks if c.tone == "pass"),

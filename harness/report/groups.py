@@ -1,10 +1,89 @@
-"""Which figures of an arm stand under which heading, in which order, and which of them alarm when above 0."""
+"""Which figures of an arm stand under which heading, in which order and words, and which of them alarm when above 0."""
 
 from __future__ import annotations
 
-from harness.report.figures_table import COUNTS
+from dataclasses import dataclass
 
-Entries = tuple[tuple[str, str, str], ...]
-GROUPS: tuple[tuple[str, Entries], ...] = (
-    ("Mail", COUNTS),
+
+@dataclass(frozen=True)
+class Entry:
+    """One row.
+
+    :param figure: its name in the verdict.
+    :param mood: how a value above 0 looks: "", ``bad`` or ``doubt``.
+    :param fold: where it is 0 in every arm it is only named below the table.
+    :param brief: it stands in the terminal's summary as well.
+    """
+
+    figure: str
+    name: str
+    mood: str = ""
+    fold: bool = False
+    brief: bool = False
+
+
+MAIL = (
+    Entry("offered", "offered", brief=True),
+    Entry("accepted", "accepted", brief=True),
+    Entry("delivered", "delivered", brief=True),
+    Entry("lost", "lost", "bad", brief=True),
+    Entry("duplicated", "duplicated"),
+    Entry("duplicates_unexplained", "duplicates without a reason", "bad", brief=True),
+    Entry("duplicates_explained", "duplicates explained by a retry or fault", fold=True),
+    Entry("duplicates_possible", "duplicates after a 4xx to the final dot", "doubt", fold=True),
+    Entry("corrupted", "corrupted", "bad", fold=True),
+    Entry("misdelivered", "misdelivered", "bad", fold=True),
+    Entry("rejected_but_delivered", "rejected but delivered", "bad", fold=True),
+    Entry("bounced", "bounced", "bad", fold=True),
+    Entry("quarantined", "quarantined", fold=True),
+    Entry("quarantined_unplanted", "quarantined without a reason", "bad", fold=True),
+    Entry("unknown", "copies of unknown mail", "doubt", fold=True),
+    Entry("queued", "still queued", "doubt", fold=True),
+    Entry("undetermined", "undetermined", "doubt", brief=True),
+    Entry("in_doubt", "in doubt: cut off after the final dot", fold=True),
+    Entry("refused", "refused for good", "doubt", fold=True),
+    Entry("never_accepted", "never accepted", "doubt", fold=True),
 )
+ATTEMPTS = (
+    Entry("attempts", "attempts"),
+    Entry("retries", "retries"),
+    Entry("amplification", "attempts per mail", brief=True),
+    Entry("deferred", "deferred (4xx)"),
+    Entry("deferred_planned", "… by a planned limit", brief=True),
+    Entry("deferred_greylist", "… by greylisting", fold=True),
+    Entry("deferred_system", "… by a system failure", "doubt", brief=True),
+    Entry("connections_failed", "ended without a reply", "doubt", fold=True),
+    Entry("attempts_in_doubt", "outcome unknown", "doubt", fold=True),
+)
+RATES = (
+    Entry("intake_per_s", "taken in, per second", brief=True),
+    Entry("intake_window_s", "… measured over (every sender had backlog)"),
+    Entry("goodput_per_s", "delivered to mailboxes, per second", brief=True),
+    Entry("queue_max", "longest queue", brief=True),
+    Entry("queue_oldest_s", "oldest mail in a queue"),
+    Entry("drain_s", "queues empty after the load", brief=True),
+)
+LATENCY = (
+    Entry("ordinary", "ordinary mails"),
+    Entry("ordinary_unseen", "… never seen by their reader", "doubt", fold=True),
+    Entry("ordinary_p50_ms", "delivery of ordinary mail, p50", brief=True),
+    Entry("ordinary_p99_ms", "delivery of ordinary mail, p99", brief=True),
+    Entry("imap_p50_ms", "IMAP operations, p50"),
+    Entry("imap_p99_ms", "IMAP operations, p99", brief=True),
+    Entry("pop3_p50_ms", "POP3 operations, p50"),
+    Entry("pop3_p99_ms", "POP3 operations, p99"),
+)
+LOAD = (
+    Entry("burst_s", "burst"),
+    Entry("load_s", "load"),
+    Entry("throttled_share", "CPU periods throttled, mx", brief=True),
+    Entry("mailbox_throttled_share", "CPU periods throttled, mailbox"),
+)
+GROUPS = (("Mail", MAIL), ("Attempts", ATTEMPTS), ("Rates and queues", RATES), ("Latency", LATENCY), ("Load", LOAD))
+#: Shown in the table of refusals, in more detail.
+ELSEWHERE = ("deferred_",)
+#: (figure, name, figure that gives it its mood, mood) of the big numbers on top, summed over all arms.
+TILES = (
+    ("accepted", "accepted", "", ""), ("delivered", "delivered", "", ""), ("deferred", "deferred attempts", "", ""),
+    ("lost", "lost", "lost", "bad"), ("duplicated", "duplicated", "duplicates_unexplained", "bad"), ("undetermined", "undetermined", "undetermined", "doubt"),
+)  # fmt: skip

@@ -36,7 +36,11 @@ def _arms(sheet: Sheet) -> list[str]:
     if not table.rows:
         return []
     rows = [[r.name, *(_ranged(c.text, c.range) for c in r.cells)] for r in table.rows if r.cells]
-    return ["## Arms side by side", "", *_table(["figure", *(h.name for h in table.heads)], rows, right=True), ""]
+    return ["## Arms side by side", "", *_table(["figure", *(h.name for h in table.heads)], rows, right=True), "", *_zeros(table.zeros)]
+
+
+def _zeros(names: Sequence[str]) -> list[str]:
+    return [f"None in any arm: {markdown(', '.join(names))}", ""] if names else []
 
 
 def _ranged(text: str, spread: str) -> str:

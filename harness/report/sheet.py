@@ -32,10 +32,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A figure over all arms; a row without cells is a heading."""
+    """A figure over all arms; a row without cells is a heading. ``brief``: it stands in the terminal's summary too."""
 
     name: str
     cells: tuple[Cell, ...] = ()
+    brief: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ class Head:
 
 @dataclass(frozen=True)
 class ArmsTable:
-    """Figures against arms."""
+    """Figures against arms. ``zeros``: what was 0 in every arm and has no row."""
 
     caption: str = ""
     heads: tuple[Head, ...] = ()
     rows: tuple[Row, ...] = ()
+    zeros: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

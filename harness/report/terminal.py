@@ -47,7 +47,8 @@ def _verdict(sheet: Sheet) -> list[str]:
 
 
 def _arms(sheet: Sheet) -> list[str]:
-    rows = [r for r in sheet.arms.rows if r.cells][:_ROWS_MAX]
+    rows = [r for r in sheet.arms.rows if r.cells and r.brief]
+    rows = rows or [r for r in sheet.arms.rows if r.cells][:_ROWS_MAX]
     return _columns(sheet.arms.heads, rows) if rows else []
 
 

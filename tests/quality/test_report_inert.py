@@ -147,7 +147,7 @@ def test_the_summary_holds_no_markup_but_its_own(hostile: tuple[report.ReportPat
         assert forbidden not in text, forbidden
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} <= {3, 4}
-    assert all(line.startswith(("#", "|", "- ", "**", "accepted", "2 arms")) for line in text.splitlines() if line)
+    assert all(line.startswith(("#", "|", "- ", "**", "accepted", "2 arms", "None in any arm")) for line in text.splitlines() if line)
 
 
 def test_junit_reads_as_xml_with_the_payloads_as_text(hostile: tuple[report.ReportPaths, report.Sheet]):
