@@ -166,7 +166,8 @@ def places(spec: CensusSpec) -> list[Place]:
     if spec.volumes_dir:
         root = Path(spec.volumes_dir) / spec.namespace
         for claim in sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []:
-            for spool in spools(claim):
+            # A claim that should hold a queue and has none is a queue that cannot be read, not one that is empty.
+            for spool in list(spools(claim)) or ([claim] if belongs(claim.name, spec.queue_components) else []):
                 orphan = cluster is not None and claim.name not in users
                 found.append(DirectoryPlace(spool, users.get(claim.name, claim.name), orphan))
                 read_here.add(claim.name)
@@ -175,6 +176,11 @@ def places(spec: CensusSpec) -> list[Place]:
             container = spec.queue_container or _reading_container(pod)
             found.append(PodPlace(cluster, spec.namespace, pod.name, container, spec.queue_path, pod.name))
     return found
+
+
+def belongs(claim: str, components: Iterable[str]) -> bool:
+    """Whether a claim of a StatefulSet (``<volume>-<component>[-…]-<ordinal>``) is one of these components'."""
+    return any(f"-{c}-" in f"-{claim}-" for c in components)
 
 
 def claims(pod: Pod) -> list[str]:

@@ -10,7 +10,7 @@ from harness.census import imap_reader, pop_reader
 from harness.census.canonical import Seen
 from harness.census.found import Scope
 from harness.census.imap_reader import Memory
-from harness.census.queue_reader import places, read_place
+from harness.census.queue_reader import belongs, places, read_place
 from harness.census.sink_reader import read_pod, read_sinks
 from harness.census.spec import CensusSpec, target_of
 from harness.errors import MailgaleError
@@ -80,7 +80,7 @@ class _Round:
         """Sinks on volumes of this host, else inside their pods."""
         root = Path(self.spec.volumes_dir) / self.spec.namespace
         if self.spec.volumes_dir and root.is_dir():
-            for claim in sorted(p for p in root.iterdir() if p.is_dir() and _belongs(p.name, self.spec.sink_components)):
+            for claim in sorted(p for p in root.iterdir() if p.is_dir() and belongs(p.name, self.spec.sink_components)):
                 yield from read_sinks(claim, self.spec.prefix)
         elif self.spec.target is not None:
             cluster = Cluster(target_of(self.spec.target))
@@ -94,11 +94,6 @@ class _Round:
         except (OSError, MailgaleError) as error:
             return [Scope("queue", "*").fail(str(error))]
         return [scope for place in found for scope in read_place(place, self.spec.prefix)]
-
-
-def _belongs(claim: str, components: Sequence[str]) -> bool:
-    """Whether a claim of a StatefulSet (``<volume>-<component>[-…]-<ordinal>``) is one of these components'."""
-    return any(f"-{c}-" in f"-{claim}-" for c in components)
 
 
 def merged(first: Sequence[Scope], second: Sequence[Scope], arrived: Collection[tuple[int | None, str]]) -> list[Scope]:
