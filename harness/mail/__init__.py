@@ -6,6 +6,7 @@
 ``imap``, ``pop3``        ``await ImapClient.open(...)``, ``await PopClient.open(...)``; coroutines
 ``tls``                   ``client_context(ca_file)``: one shared SSLContext per CA
 ``proxy``                 PROXY v2 header with a client address per simulated sender
+``asking``                ``Closed`` (an OSError: over, unknown) and ``Refused`` (the server said no) of IMAP and POP3
 ``link``, ``wire``        connection and bounded readers of lines, replies and literals
 ========================  =====================================================================================
 
