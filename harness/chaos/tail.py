@@ -46,10 +46,11 @@ class Tail:
             handle.seek(self._at)
             while len(head := handle.read(_HEAD.size)) == _HEAD.size:
                 length, crc = _HEAD.unpack(head)
-                body = handle.read(length) if 1 <= length <= BLOCK_BYTES_MAX else b""
-                if body and len(body) < length:
+                sane = 1 <= length <= BLOCK_BYTES_MAX
+                body = handle.read(length) if sane else b""
+                if sane and len(body) < length:
                     return
-                if not body or zlib.crc32(body) != crc:
+                if not sane or zlib.crc32(body) != crc:
                     raise StoreDamaged("checksum does not match", where=f"{self.path}, octet {self._at}")
                 self._at += _HEAD.size + length
                 yield Block(body[0], body[1:])
