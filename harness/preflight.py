@@ -16,6 +16,7 @@ from harness.model.faults import KINDS
 from harness.model.plan import FaultSpec, Plan
 from harness.model.target import Target
 from harness.rehearse.order import faults_of
+from harness.stack import isolation, lifecycle
 from harness.stack.catalogue import components
 from harness.support.checkout import Checkout
 from harness.support.progress import Progress
@@ -66,6 +67,25 @@ def preflight(plan: Plan, target: Target, checkout: Checkout, progress: Progress
         proofs=proofs,
         unsupported=tuple(f"{k}: {v}" for k, v in target.unsupported.items()),
     )
+
+
+def prove_isolation(plan: Plan, target: Target, checkout: Checkout, progress: Progress) -> str:
+    """Deploy the first arm's stack, prove that nothing can leave it, take it down again.
+
+    :returns: a sentence for :class:`Preflight`.
+    :raises GuardRefused: something can leave, or it cannot be proven (exit 7).
+    """
+    arm = plan.arms[0]
+    namespace = f"mailgale-{checkout.id}-preflight"
+    try:
+        stack = lifecycle.up(
+            target, checkout, profile=plan.profile, variants=arm.variants, users=plan.users, time_scale=plan.time_scale,
+            suffix="preflight", progress=progress,
+        )
+        proof = isolation.prove_nothing_leaves(stack, checkout, progress=progress)
+    finally:
+        lifecycle.down(namespace, target=target, checkout_id=checkout.id, progress=progress)
+    return f"isolation: {proof.tried} tries from pods on {', '.join(proof.nodes)} reached nothing outside; the controls did"
 
 
 def _expectation(checks: tuple[str, ...]) -> str:

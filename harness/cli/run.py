@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -16,7 +16,7 @@ from harness.cli.target import F, TargetOptions, target_for, target_options
 from harness.cli.terminal import console, make_progress
 from harness.errors import MailgaleError, UsageError
 from harness.judge import RunVerdict, judge
-from harness.preflight import Preflight, preflight
+from harness.preflight import preflight, prove_isolation
 from harness.rehearse.conductor import rehearse
 from harness.rehearse.order import Options
 from harness.report import summary_lines
@@ -51,13 +51,12 @@ def preflight_command(given: str, **target_args: str | None) -> int:
     checkout, progress = Checkout.find(), make_progress()
     plan = find_plan(checkout, given)
     target = target_for(checkout, progress, TargetOptions(**target_args), topology=plan.topology)
-    _print_preflight(preflight(plan, target, checkout, progress))
-    return 0
-
-
-def _print_preflight(found: Preflight) -> None:
-    for line in found.lines():
+    found = preflight(plan, target, checkout, progress)
+    with checkout.lock("run"):
+        proof = prove_isolation(plan, target, checkout, progress)
+    for line in replace(found, proofs=(*found.proofs, proof)).lines():
         click.echo(line)
+    return 0
 
 
 @click.command("run", epilog=_EXIT_CODES)
@@ -94,6 +93,7 @@ def _run(given: str, options: Options, output: str, target_args: dict[str, str |
     begin = time.monotonic()
     plan = find_plan(checkout, given)
     target = target_for(checkout, progress, TargetOptions(**target_args), topology=plan.topology)
+    preflight(plan, target, checkout, progress)
     ended = rehearse(plan, target, checkout, options, progress, setup_s=time.monotonic() - begin)
     judged = _judged(ended.run.path)
     _show(ended.run, judged, output, took_s=time.monotonic() - begin)

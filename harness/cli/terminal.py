@@ -14,9 +14,14 @@ from rich.console import Console
 from harness.support.progress import Progress
 
 
+#: Width of tables where there is no terminal to ask.
+PIPED_COLUMNS = 160
+
+
 def console(*, stderr: bool = True) -> Console:
     """A console for messages. Progress goes to standard error, so that standard output stays data."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    piped = not (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=PIPED_COLUMNS if piped else None)
 
 
 def make_progress() -> Progress:

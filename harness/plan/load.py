@@ -77,7 +77,7 @@ def _parse(source: Source, base: tuple[str | int, ...]) -> PlanBlock:
     try:
         return PlanBlock.model_validate(source.data["extensions"][base[1]])
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key also looks like a missing one
         loc = tuple(first["loc"])
         raise _sentence(source, base + loc, loc, first) from None
 
@@ -131,8 +131,8 @@ class _Names:
         self._known(block.load.scenario, c.scenarios, "scenario", "load", "scenario")
         for i, finding in enumerate(block.findings):
             self._known(finding, c.claims, "finding", "findings", i)
-        self._arms(block)
         self._check_limits(block)
+        self._arms(block)
         self._faults(block)
 
     def _known(self, name: str, valid: Iterable[str], kind: str, *path: str | int) -> None:

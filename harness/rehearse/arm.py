@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,9 +10,11 @@ from pathlib import Path
 
 from harness.census.quiet import Quiet, wait_for_quiet
 from harness.census.spec import CensusSpec
+from harness.chaos import lease
 from harness.chaos import runner as chaos_runner
 from harness.chaos.runner import ChaosProcess
-from harness.errors import MailgaleError, NotReady, StackFailed
+from harness.chaos.targets import resolve
+from harness.errors import CommandFailed, NotReady, NotSupported, StackFailed
 from harness.kube.client import Cluster
 from harness.kube.gateway import Mutation
 from harness.load import runner as load_runner
@@ -29,6 +30,7 @@ from harness.store.log import LogWriter
 from harness.store.run import ArmDir
 from harness.support.checkout import Checkout
 from harness.support.progress import Progress
+from harness.support.shell import tail
 
 CENSUS_DEADLINE_S = 300.0
 #: The load has its own deadline; this much later it is taken for hung.
@@ -47,7 +49,6 @@ class ArmRun:
     target: Target
     checkout: Checkout
     secrets: Path
-    lease: Path
     prove_isolation: bool
     progress: Progress
     keep_stack: bool = False
@@ -94,7 +95,7 @@ def run_arm(arm: ArmRun) -> None:
         stack = scopes.enter_context(_deployed(arm))
         if arm.prove_isolation:
             with arm.phase("isolation"):
-                isolation.prove_nothing_leaves(arm.target, stack, arm.progress)
+                _isolated(arm, stack)
         _pods(arm, stack, "pods_at_start")
         with _faults(arm, stack) as faults:
             with arm.phase("load"):
@@ -122,7 +123,7 @@ def _announce_writers(arm: ArmRun) -> None:
 @contextmanager
 def _observing(arm: ArmRun) -> Iterator[Child]:
     spec = arm.secrets / f"observe-{arm.directory.label}.json"
-    spec.write_text(json.dumps(specs.observe(arm)))
+    specs.observe(arm, namespace_of(arm)).write(spec)
     with Child("harness.observe", [spec], arm.directory.path / "observe.out") as child:
         yield child
 
@@ -175,6 +176,13 @@ def _recorder(arm: ArmRun) -> Callable[[Mutation], None]:
     return record
 
 
+def _isolated(arm: ArmRun, stack: Stack) -> None:
+    """Nothing runs unless it is proven that nothing can leave (exit 7)."""
+    proof = isolation.prove_nothing_leaves(stack, arm.checkout, progress=arm.progress)
+    arm.log.event("isolation", canary=list(proof.canary), nodes=list(proof.nodes), tried=proof.tried, unproven=list(proof.unproven))
+    arm.log.flush()
+
+
 def _pods(arm: ArmRun, stack: Stack, kind: str) -> None:
     pods = Cluster(arm.target).pods(stack.namespace)
     arm.log.event(kind, pods=[specs.pod(p) for p in pods])
@@ -183,17 +191,28 @@ def _pods(arm: ArmRun, stack: Stack, kind: str) -> None:
 
 @contextmanager
 def _faults(arm: ArmRun, stack: Stack) -> Iterator[ChaosProcess | None]:
+    """The arm's faults, waiting for their triggers beside the load; undone on every way out."""
     if not faults_of(arm.plan, arm.arm.name):
         yield None
         return
-    process = chaos_runner.start(
-        arm.plan, arm.arm, target=arm.target, namespace=stack.namespace, directory=arm.directory, run_id=arm.run_id,
-        lease=arm.lease, checkout=arm.checkout,
-    )
+    known = components(arm.checkout)
     try:
-        yield process
-    finally:
-        process.stop()
+        resolved = resolve(arm.plan, arm.arm.name, stack.cluster, stack.namespace, known)
+    except NotSupported as lacking:
+        arm.incident(f"not supported here: {lacking}", "faults")
+        yield None
+        return
+    for one in resolved:
+        arm.progress.note(one.line())
+    with lease.held(arm.secrets / "lease", run_id=arm.run_id, namespace=stack.namespace) as held:
+        process = chaos_runner.start(
+            arm.plan, arm.arm.name, resolved, target=arm.target, namespace=stack.namespace, arm_dir=arm.directory.path,
+            arm_label=arm.directory.label, run_id=arm.run_id, checkout=arm.checkout, components=known, lease=held,
+        )
+        try:
+            yield process
+        finally:
+            process.stop()
 
 
 def _load(arm: ArmRun, stack: Stack) -> None:
@@ -203,20 +222,21 @@ def _load(arm: ArmRun, stack: Stack) -> None:
     longest = sum(float(params.get(k, 0)) for k in ("warmup_s", "burst_max_s", "tail_s"))
     try:
         process.wait(deadline_s=longest + LOAD_GRACE_S)
-    except NotReady as error:
+    except (NotReady, CommandFailed) as error:
         arm.incident(str(error), "load")
     finally:
         process.stop()
 
 
 def _heal(arm: ArmRun, faults: ChaosProcess | None) -> None:
+    """Wait until the faults are over; a trigger that never came ends with the load."""
     if faults is None:
         return
-    try:
-        faults.wait(deadline_s=max(f.deadline_s for f in faults_of(arm.plan, arm.arm.name)))
-    except MailgaleError as error:
-        arm.incident(str(error), "faults")
-    faults.heal()
+    code = faults.wait(max(f.deadline_s for f in faults_of(arm.plan, arm.arm.name)))
+    if code != 0:
+        arm.incident(f"the faults ended with {code}: {tail(faults.output())}", "faults")
+    for what in faults.stop():
+        arm.incident(f"undone by the conductor: {what}", "faults")
 
 
 def _settle(arm: ArmRun, spec: CensusSpec) -> None:

@@ -66,13 +66,13 @@ def _arms(
     run: RunDir, order: list[tuple[int, str]], timings: dict[str, float],
 ) -> None:
     begin = time.monotonic()
-    with LogWriter(run.conductor_log, "conductor") as log, _secrets(checkout) as private, _lease(private) as lease:
+    with LogWriter(run.conductor_log, "conductor") as log, _secrets(checkout) as private:
         for n, (block, name) in enumerate(order):
             _within_budget(plan, begin)
             log.event("arm", block=block, arm=name, edge="begin")
             log.flush()
             arm = ArmRun(
-                plan, plan.arm(name), block, run.run_id, run.arm(block, name), target, checkout, private, lease,
+                plan, plan.arm(name), block, run.run_id, run.arm(block, name), target, checkout, private,
                 prove_isolation=n == 0, progress=progress, keep_stack=options.keep_stack and n == len(order) - 1,
             )
             with progress.stage(f"arm {name} ({n + 1} of {len(order)})"):
@@ -106,14 +106,3 @@ def _secrets(checkout: Checkout) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _lease(private: Path) -> Iterator[Path]:
-    """What faults demand to see before they act: a file with a token that lives as long as the run does."""
-    path = private / "lease"
-    path.write_text(secrets.token_hex(16))
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)

@@ -110,9 +110,9 @@ def test_public_functions_have_docstrings():
     missing = []
     for path in sources():
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                if not ast.get_docstring(node):
-                    missing.append(f"{name(path)}:{node.lineno} {node.name}")
+            named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            if named and not node.name.startswith("_") and not ast.get_docstring(node):
+                missing.append(f"{name(path)}:{node.lineno} {node.name}")
     assert missing == []
 
 

@@ -13,7 +13,7 @@ from harness.rehearse.children import Child
 
 def child(tmp_path: Path, code: str) -> Child:
     (tmp_path / "spec.py").write_text(code)
-    return Child("runpy", [tmp_path / "spec.py"], tmp_path / "out.txt")
+    return Child("tests.unit.rehearse.exec_file", [tmp_path / "spec.py"], tmp_path / "out.txt")
 
 
 def test_a_good_end(tmp_path: Path):

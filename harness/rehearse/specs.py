@@ -1,0 +1,95 @@
+"""What each process of an arm is told. Files that hold the run's password lie outside the run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from harness.census.spec import CensusSpec, Server
+from harness.kube.objects import Pod
+from harness.load.spec import Access, LoadSpec
+from harness.observe.spec import ObserveSpec
+from harness.stack.catalogue import components
+from harness.stack.deployed import Stack
+
+if TYPE_CHECKING:
+    from harness.rehearse.arm import ArmRun
+
+OBSERVE_EVERY_S = 2.0
+#: The generator's own ports at the edge (DESIGN.md): a PROXY v2 header is required there.
+MX, SUBMISSION, IMAPS, POP3S = 10025, 10587, 10993, 10995
+#: HAProxy's statistics as CSV.
+STATISTICS = 8404
+
+
+def load(arm: ArmRun, stack: Stack) -> LoadSpec:
+    """The task of the load engine in this arm: the same seed in every arm of a plan."""
+    return LoadSpec(
+        run_id=arm.run_id,
+        arm=arm.directory.label,
+        seed=arm.plan.seed,
+        scenario=arm.plan.load.scenario,
+        endpoints={
+            "mx": Access(stack.edges, MX, proxy=True),
+            "submission": Access(stack.edges, SUBMISSION, tls="starttls", proxy=True),
+            "imap": Access(stack.edges, IMAPS, tls="implicit", proxy=True),
+            "pop3": Access(stack.edges, POP3S, tls="implicit", proxy=True),
+        },
+        params={"burst_max_s": arm.plan.load.intake_deadline_s, **arm.plan.load.params},
+        out=str(arm.directory.path),
+        users=stack.users,
+        password=stack.password,
+        mail_domain=stack.mail_domain,
+        time_scale=arm.plan.time_scale,
+        allow=stack.edges,
+        ca_file=str(ca_file(arm, stack)),
+    )
+
+
+def ca_file(arm: ArmRun, stack: Stack) -> Any:
+    """The run's CA as a file."""
+    path = arm.secrets / "ca.pem"
+    path.write_text(stack.ca_pem)
+    return path
+
+
+def observe(arm: ArmRun, namespace: str) -> ObserveSpec:
+    """The task of the observer; it begins before the namespace is there, so that no pod's first lines are missed."""
+    address = arm.target.edge.addresses[0]
+    return ObserveSpec(
+        kubeconfig=arm.target.kubeconfig,
+        context=arm.target.context,
+        namespace=namespace,
+        arm_dir=str(arm.directory.path),
+        run_id=arm.run_id,
+        interval_s=OBSERVE_EVERY_S,
+        queues={n: int(str(c.queue["port"])) for n, c in components(arm.checkout).items() if "port" in c.queue},
+        edge=f"[{address}]:{STATISTICS}" if ":" in address else f"{address}:{STATISTICS}",
+    )
+
+
+def census(arm: ArmRun, stack: Stack, *, queue_components: tuple[str, ...]) -> CensusSpec:
+    """The task of the census: ordinary ports, as any client would."""
+    return CensusSpec(
+        run=arm.run_id,
+        arm=arm.directory.label,
+        arm_dir=str(arm.directory.path),
+        namespace=stack.namespace,
+        imap=Server(stack.edge4, 993, tls=True),
+        pop3=Server(stack.edge4, 995, tls=True),
+        users=stack.users,
+        password=stack.password,
+        mail_domain=stack.mail_domain,
+        ca_pem=stack.ca_pem,
+        volumes_dir=arm.target.volumes_dir,
+        target=asdict(arm.target),
+        queue_components=queue_components,
+    )
+
+
+def pod(one: Pod) -> dict[str, Any]:
+    """A pod for the arm's history."""
+    return {
+        "name": one.name, "uid": one.uid, "node": one.node, "component": one.component, "ready": one.ready,
+        "containers": [{"name": c.name, "image": c.image, "image_id": c.image_id, "restarts": c.restarts} for c in one.containers],
+    }
