@@ -51,7 +51,13 @@ def ratio_plot(findings: Sequence[FindingResult], blocks: int) -> Chart | None:
 def _ratio(finding: FindingResult, name: str, blocks: int) -> Ratio:
     value, low, high = (_number(finding.figures.get(name + tail)) for tail in ("", "_low", "_high"))
     note = f"{number(low)} – {number(high)}" if low is not None and high is not None else f"n={blocks}, no interval"
-    return Ratio(f"{finding.claim} {name.removesuffix(_RATIO).replace('_', ' ')}", value, low, high, note)
+    return Ratio(_name(finding.claim, name.removesuffix(_RATIO).replace("_", " ")), value, low, high, note)
+
+
+def _name(claim: str, figure: str) -> str:
+    """Claim and figure, without saying a word twice in a row."""
+    words = f"{claim} {figure}".split()
+    return " ".join(w for i, w in enumerate(words) if not i or w != words[i - 1])
 
 
 def _number(value: object) -> float | None:

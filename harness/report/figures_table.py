@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from harness.report.groups import ELSEWHERE, GROUPS, TILES, Entry
@@ -56,13 +56,18 @@ def _bare(name: str) -> str:
     return plain(label(name))
 
 
-def tiles(figures: Figures) -> tuple[Tile, ...]:
-    """The sums over all arms that a reviewer asks for first. A figure that no arm has is left out."""
+def tiles(figures: Figures, planned: Collection[tuple[str, str]] = ()) -> tuple[Tile, ...]:
+    """The sums over all arms that a reviewer asks for first. A figure that no arm has is left out.
+
+    :param planned: (arm, check) of failures that the plan wants; what happened in those arms alone does not alarm.
+    """
     found = []
-    for name, shown, alarm, mood in TILES:
+    for name, shown, alarm, mood, check in TILES:
         total = _sum(figures, name)
+        others = {arm: values for arm, values in figures.items() if (arm, check) not in planned}
+        alarming, anywhere = (_sum(others, alarm) or 0) > 0, (_sum(figures, alarm) or 0) > 0
         if total is not None:
-            found.append(Tile(shown, number(total), mood if (_sum(figures, alarm) or 0) > 0 else ""))
+            found.append(Tile(f"{shown}, as planned" if anywhere and not alarming else shown, number(total), mood if alarming else ""))
     return tuple(found)
 
 

@@ -27,10 +27,11 @@ _POINTS_ALL, _POINTS_MAX, _POINTS_MIN = 1500, 240, 50
 _NAMED_MAX, _LINES_MAX = 40, 50
 _LINE_LENGTH_MAX = 500
 _INCIDENTS_MAX = 100
+#: A claim refuted is no fault of the platform, so it is not red.
 _CLAIM_LOOKS = {
     ClaimResult.CONFIRMED: ("pass", "confirmed"),
     ClaimResult.CONFIRMED_UNDER_CONDITIONS: ("pass", "confirmed under conditions"),
-    ClaimResult.REFUTED: ("fail", "refuted"),
+    ClaimResult.REFUTED: ("planned", "refuted"),
     ClaimResult.UNDECIDED: ("inconclusive", "undecided"),
 }
 _EXITS = {
@@ -54,7 +55,7 @@ def sheet(run: RunDir, judged: Judged, arms: Sequence[tuple[str, ArmData]], run_
     return Sheet(
         title=plan.title, question=plan.question, run_id=run.run_id, begun=facts.begun(run.head),
         tone=TONES[judged.status], word=judged.status.name, sentence=_sentence(judged), under=_under(judged, blocks, plan),
-        tiles=tiles(judged.figures), findings=tuple(_finding(f) for f in judged.findings),
+        tiles=tiles(judged.figures, {(c.arm, c.check) for c in judged.checks if c.tone == "planned"}), findings=tuple(_finding(f) for f in judged.findings),
         bars=rate_bars(judged.figures), ratios=ratio_plot(judged.findings, max(blocks.values(), default=0)),
         arms=arms_table(judged.figures, notes), refusal_arms=refusal_arms, refusals=refused,
         matrix=_matrix(judged),

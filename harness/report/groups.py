@@ -50,7 +50,7 @@ ATTEMPTS = (
     Entry("amplification", "attempts per mail", brief=True),
     Entry("deferred", "deferred (4xx)"),
     Entry("deferred_planned", "… by a planned limit", brief=True),
-    Entry("deferred_greylist", "… by greylisting", fold=True),
+    Entry("deferred_greylist", "deferred by greylisting", fold=True),
     Entry("deferred_system", "… by a system failure", "doubt", brief=True),
     Entry("connections_failed", "ended without a reply", "doubt", fold=True),
     Entry("attempts_in_doubt", "outcome unknown", "doubt", fold=True),
@@ -65,7 +65,7 @@ RATES = (
 )
 LATENCY = (
     Entry("ordinary", "ordinary mails"),
-    Entry("ordinary_unseen", "… never seen by their reader", "doubt", fold=True),
+    Entry("ordinary_unseen", "ordinary mails never seen by their reader", "doubt", fold=True),
     Entry("ordinary_p50_ms", "delivery of ordinary mail, p50", brief=True),
     Entry("ordinary_p99_ms", "delivery of ordinary mail, p99", brief=True),
     Entry("imap_p50_ms", "IMAP operations, p50"),
@@ -82,8 +82,11 @@ LOAD = (
 GROUPS = (("Mail", MAIL), ("Attempts", ATTEMPTS), ("Rates and queues", RATES), ("Latency", LATENCY), ("Load", LOAD))
 #: Shown in the table of refusals, in more detail.
 ELSEWHERE = ("deferred_",)
-#: (figure, name, figure that gives it its mood, mood) of the big numbers on top, summed over all arms.
+#: (figure, name, figure that gives it its mood, mood, check that a planned failure of it is) of the big numbers on top,
+#: summed over all arms.
 TILES = (
-    ("accepted", "accepted", "", ""), ("delivered", "delivered", "", ""), ("deferred", "deferred attempts", "", ""),
-    ("lost", "lost", "lost", "bad"), ("duplicated", "duplicated", "duplicates_unexplained", "bad"), ("undetermined", "undetermined", "undetermined", "doubt"),
+    ("accepted", "accepted", "", "", ""), ("delivered", "delivered", "", "", ""), ("deferred", "deferred attempts", "", "", ""),
+    ("lost", "lost", "lost", "bad", "no-loss"),
+    ("duplicated", "duplicated", "duplicates_unexplained", "bad", "no-unexplained-duplicates"),
+    ("undetermined", "undetermined", "undetermined", "doubt", ""),
 )  # fmt: skip

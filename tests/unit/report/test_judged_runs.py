@@ -50,6 +50,7 @@ def test_a_planted_defect_that_was_found(tmp_path: Path):
     data, sheet, _ = judged_and_reported(kill_run(tmp_path))
     assert data["status"] == "PASS"
     assert ("no-loss", "queue-on-emptydir", "planned") in {(r.check, r.arm, r.tone) for r in sheet.notable}
+    assert [t for t in sheet.tiles if t.name.startswith("lost")] == [Tile("lost, as planned", "30")]
     assert [v.word for v in sheet.validity if v.question == "Did the faults happen?"] == ["yes"]
 
 
