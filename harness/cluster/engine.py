@@ -206,7 +206,12 @@ def _wait_for_slow(place: Place, holder: _Stale) -> None:
 
 
 def _alive(pid: int | None) -> bool:
-    return pid is not None and Path(f"/proc/{pid}").exists()
+    """Whether the process runs; one that ended and that nobody has reaped (no init in containers) does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return pid is not None and state not in "ZX"
 
 
 def _examine(path: Path) -> _Stale | None:
