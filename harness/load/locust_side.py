@@ -41,6 +41,7 @@ from harness.load.spec import PASSWORD_ENV, LoadSpec
 
 SPEC_ENV = "MAILGALE_LOAD_SPEC"
 STOP_WAIT_S = 20.0
+LAST_ROWS_S = 1.3 * locust.stats.CSV_STATS_INTERVAL_SEC  #: locust writes its CSV on this grid and not once more at the end
 ENDED = "mailgale_engine_ended"
 #: Steps that are whole operations and so count into Locust's total.
 WHOLE = frozenset({"mail"})
@@ -140,7 +141,7 @@ class Steering:
         if isinstance(runner, WorkerRunner):
             runner.send_message(ENDED, {"code": environment.process_exit_code})
         elif runner is not None and runner.state not in ("stopping", "stopped", "cleanup"):
-            gevent.spawn(runner.stop if environment.web_ui else runner.quit)
+            gevent.spawn_later(LAST_ROWS_S, runner.stop if environment.web_ui else runner.quit)
 
 
 def merge(stats: locust.stats.RequestStats, report: dict[str, Any]) -> None:

@@ -1,0 +1,37 @@
+"""POP3 users: log in, list, read what is new, quit. Nothing is deleted, so that the census finds it."""
+
+from __future__ import annotations
+
+from harness.load.reader import Reader
+from harness.mail.pop3 import PopClient
+from harness.model.outcome import Proto, UserOp
+
+RETR_AT_ONCE = 20
+
+
+class PopUser:
+    """A poll, a pause, the next poll."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._known: set[str] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._reader.forever(Proto.POP3, self._session)
+
+    async def _session(self) -> None:
+        reader = self._reader
+        await reader.think()
+        client = await reader.op(UserOp.CONNECT, PopClient.open(
+            reader.host.loop, reader.endpoint("pop3"), tls_context=reader.tls_context, connect_s=reader.connect_s, step_s=reader.step_s))
+        try:
+            await reader.op(UserOp.LOGIN, client.login(reader.address, reader.password))
+            listed = await reader.op(UserOp.UIDL, client.uidl())
+            fresh = [(n, uid) for n, uid in sorted(listed.items()) if uid not in self._known]
+            for number, uid in fresh[:RETR_AT_ONCE]:
+                await reader.op(UserOp.RETR, client.retr(number), len)
+                self._known.add(uid)
+            await reader.op(UserOp.QUIT, client.quit())
+        finally:
+            client.abort()
