@@ -7,19 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.errors import MailgaleError
-from harness.mail.link import Endpoint, Link
+from harness.mail.link import Closed, Endpoint, Link, Refused
 
-
-class Closed(OSError):
-    """The connection is over: lost, out of time, or the peer sent what no peer may send. What was asked may have happened."""
-
-
-class Refused(Exception):
-    """The server said no (NO, BAD, -ERR); the connection lives. ``word`` is the status, ``text`` the rest."""
-
-    def __init__(self, word: str, text: str) -> None:
-        super().__init__(f"{word} {text}")
-        self.word, self.text = word, text
+__all__ = ["Asking", "Closed", "Refused"]
 
 
 class Asking(Link):

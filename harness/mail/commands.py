@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.mail.options import PLAIN_MAIL, Envelope
+from harness.mail.options import PLAIN_MAIL, Envelope, Timings
+from harness.mail.replies import Dialogue
+
+
+class Transaction:
+    """One mail on its way: what was asked, what was answered, when."""
+
+    __slots__ = ("envelope", "said", "timings")
+
+    def __init__(self, envelope: Envelope) -> None:
+        self.envelope, self.said, self.timings = envelope, Dialogue(), Timings()
 
 
 def checked(envelope: Envelope) -> Envelope:

@@ -4,8 +4,8 @@ Sources: RFC 3501, 2177 (IDLE), 7888 (LITERAL+), 6851 (MOVE), 4315 (UIDPLUS), 49
 raises :class:`Closed` as soon as the connection is over and :class:`Refused` for NO and BAD. What the server pushes, in IDLE or
 between, goes to ``on_push`` at once.
 
-Limits: no CONDSTORE, COMPRESS, ENABLE; a response has at most 256 KiB of text and 16 MiB of literals, an answer 64 MiB;
-flags are remembered for the first 10,000 messages of the selected mailbox.
+Limits: no CONDSTORE, COMPRESS, ENABLE; a response has at most 256 KiB of text and 16 MiB of literals, an answer 24 MiB;
+flags are remembered for the first 2,000 messages of the selected mailbox.
 """
 
 from __future__ import annotations
@@ -15,59 +15,18 @@ import base64
 import re
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 from harness.mail.asking import Asking, Closed, Refused
-from harness.mail.imap_syntax import mailbox, parse, string
+from harness.mail.imap_box import NUMBERED, Appended, Fetched, Mailbox, fetched
+from harness.mail.imap_syntax import mailbox, string, words
 from harness.mail.link import Endpoint, open_link
 from harness.mail.wire import Garbage, ResponseReader
 
 __all__ = ["Appended", "Closed", "Fetched", "ImapClient", "Mailbox", "Refused"]
 
-ANSWER_OCTETS_MAX = 64 << 20
-TRACKED_MAX = 10_000
-_NUMBERED = re.compile(rb"(\d{1,10}) ([A-Z]+)")
+ANSWER_OCTETS_MAX = 24 << 20
 _CODE = re.compile(rb"\[([A-Z0-9-]+)(?: ([^\]]*))?\]", re.IGNORECASE)
 Push = Callable[[str, int], None]
-
-
-class Fetched(NamedTuple):
-    """One FETCH response: sequence number, and values by item name in upper case (``UID``, ``FLAGS``, ``BODY[]``)."""
-
-    number: int
-    items: dict[str, Any]
-
-    @property
-    def uid(self) -> int:
-        """The UID; 0 when it was not asked for."""
-        value = self.items.get("UID", b"0")
-        return int(value) if isinstance(value, bytes) and value.isdigit() else 0
-
-
-class Appended(NamedTuple):
-    """Where an APPEND put the message; zeros where the server has no UIDPLUS."""
-
-    uidvalidity: int
-    uid: int
-
-
-@dataclass
-class Mailbox:
-    """The selected mailbox as the server has told so far. ``flags``: by sequence number, as last heard."""
-
-    name: str
-    exists: int = 0
-    recent: int = 0
-    uidvalidity: int = 0
-    uidnext: int = 0
-    read_only: bool = False
-    flags: dict[int, frozenset[str]] = field(default_factory=dict)
-
-    def expunged(self, number: int) -> None:
-        """A message is gone; those behind it move up (RFC 3501 section 7.4.1)."""
-        self.exists = max(self.exists - 1, 0)
-        self.flags = {n - (n > number): f for n, f in self.flags.items() if n != number}
 
 
 class ImapClient(Asking):
@@ -150,7 +109,7 @@ class ImapClient(Asking):
     async def fetch(self, numbers: str, items: str, *, uid: bool = False, seconds: float | None = None) -> list[Fetched]:
         """FETCH or UID FETCH, e.g. ``fetch("1:*", "(UID BODY.PEEK[])")``."""
         lines = await self._command(_uid(uid) + f"FETCH {numbers} {items}".encode(), seconds=seconds)
-        return [f for f in map(_fetched, lines) if f is not None]
+        return [f for f in map(fetched, lines) if f is not None]
 
     async def search(self, criteria: str, *, uid: bool = False) -> list[int]:
         """SEARCH or UID SEARCH with criteria in ASCII as in RFC 3501 section 6.4.4."""
@@ -161,7 +120,7 @@ class ImapClient(Asking):
     async def store(self, numbers: str, change: str, flags: Sequence[str], *, uid: bool = False) -> list[Fetched]:
         """STORE. :param change: ``+FLAGS``, ``-FLAGS``, ``FLAGS``, each also with ``.SILENT``."""
         lines = await self._command(_uid(uid) + f"STORE {numbers} {change} ({' '.join(flags)})".encode())
-        return [f for f in map(_fetched, lines) if f is not None]
+        return [f for f in map(fetched, lines) if f is not None]
 
     async def move(self, numbers: str, name: str, *, uid: bool = False) -> None:
         """MOVE (RFC 6851).
@@ -175,7 +134,7 @@ class ImapClient(Asking):
     async def expunge(self) -> list[int]:
         """EXPUNGE: the sequence numbers as the server gave them, one after the other."""
         lines = await self._command(b"EXPUNGE")
-        found = [_NUMBERED.match(line[0], 2) for line in lines]
+        found = [NUMBERED.match(line[0], 2) for line in lines]
         return [int(m[1]) for m in found if m is not None and m[2] == b"EXPUNGE"]
 
     async def append(self, name: str, message: bytes, flags: Sequence[str] = (), *, seconds: float | None = None) -> Appended:
@@ -322,13 +281,13 @@ class ImapClient(Asking):
 
     def _untagged(self, parts: list[bytes]) -> None:
         line = parts[0]
-        numbered = _NUMBERED.match(line, 2)
+        numbered = NUMBERED.match(line, 2)
         if numbered is not None:
             self._counted(numbered[2], int(numbered[1]), parts)
         else:
             self._status(line[2:])
         if self.asked:
-            self._octets += sum(map(len, parts)) + 64
+            self._octets += sum(map(len, parts)) + 128
             if self._octets > ANSWER_OCTETS_MAX:
                 raise Garbage(f"an answer of more than {ANSWER_OCTETS_MAX} octets")
             self._lines.append(parts)
@@ -337,13 +296,19 @@ class ImapClient(Asking):
         word, _, text = line.partition(b" ")
         word = word.upper()
         if word == b"CAPABILITY":
-            self.capabilities = frozenset(text.decode("ascii", "replace").upper().split())
+            self.capabilities = words(text)
         elif word in (b"OK", b"PREAUTH", b"BYE", b"NO", b"BAD"):
             self._heed(text)
             if word == b"BYE":
                 self.bye = text[:200].decode("utf-8", "backslashreplace")
             if self._asked == "the greeting" and self._tag == 0:
-                self.resolve(None) if word in (b"OK", b"PREAUTH") else self.refuse(Refused(word.decode(), self.bye or text[:200].decode("utf-8", "backslashreplace")))
+                self._greeted(word, text)
+
+    def _greeted(self, word: bytes, text: bytes) -> None:
+        if word in (b"OK", b"PREAUTH"):
+            self.resolve(None)
+        else:
+            self.refuse(Refused(word.decode(), text[:200].decode("utf-8", "backslashreplace")))
 
     def _heed(self, text: bytes) -> None:
         """A response code in brackets, where it changes what is known."""
@@ -352,7 +317,7 @@ class ImapClient(Asking):
             return
         name, value = match[1].upper(), match[2] or b""
         if name == b"CAPABILITY":
-            self.capabilities = frozenset(value.decode("ascii", "replace").upper().split())
+            self.capabilities = words(value)
         elif self.box is not None and value.isdigit() and len(value) <= 10:
             if name == b"UIDVALIDITY":
                 self.box.uidvalidity = int(value)
@@ -374,10 +339,9 @@ class ImapClient(Asking):
             self.on_push(word.decode(), number)
 
     def _flagged(self, box: Mailbox, number: int, parts: list[bytes]) -> None:
-        fetched = _fetched(parts)
-        flags = fetched.items.get("FLAGS") if fetched is not None else None
-        if isinstance(flags, list) and (number in box.flags or len(box.flags) < TRACKED_MAX):
-            box.flags[number] = frozenset(f.decode("utf-8", "backslashreplace") for f in flags if isinstance(f, bytes))
+        heard = fetched(parts)
+        if heard is not None:
+            box.flagged(number, heard.items.get("FLAGS"))
 
     def gone(self, reason: str) -> None:
         """The server's BYE says more than the end of its connection."""
@@ -386,17 +350,3 @@ class ImapClient(Asking):
 
 def _uid(uid: bool) -> bytes:
     return b"UID " if uid else b""
-
-
-def _fetched(parts: list[bytes]) -> Fetched | None:
-    """The FETCH response in ``parts``; None when it is another one."""
-    match = _NUMBERED.match(parts[0], 2)
-    if match is None or match[2] != b"FETCH":
-        return None
-    whole = parse(parts, match.end())
-    if len(whole) != 1 or not isinstance(whole[0], list) or len(whole[0]) % 2:
-        raise Garbage(f"a FETCH that is no list of pairs: {parts[0][:80]!r}")
-    pairs = whole[0]
-    if not all(isinstance(key, bytes) for key in pairs[::2]):
-        raise Garbage(f"a FETCH with an item that has no name: {parts[0][:80]!r}")
-    return Fetched(int(match[1]), {k.decode("ascii", "replace").upper(): v for k, v in zip(pairs[::2], pairs[1::2], strict=True)})

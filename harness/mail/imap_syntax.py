@@ -80,3 +80,8 @@ def _shift(match: re.Match[str]) -> str:
     if match[0] == "&":
         return "&-"
     return "&" + base64.b64encode(match[0].encode("utf-16-be")).rstrip(b"=").replace(b"/", b",").decode() + "-"
+
+
+def words(text: bytes) -> frozenset[str]:
+    """Capabilities: at most 200 words, in upper case."""
+    return frozenset(text.decode("ascii", "replace").upper().split(None, 200)[:200])

@@ -26,6 +26,18 @@ class ConnectError(OSError):
         self.stage = stage
 
 
+class Closed(OSError):
+    """The connection is over: lost, out of time, or the peer sent what no peer may send. What was asked may have happened."""
+
+
+class Refused(Exception):
+    """The server said no (NO, BAD, -ERR); the connection lives. ``word`` is the status, ``text`` the rest."""
+
+    def __init__(self, word: str, text: str) -> None:
+        super().__init__(f"{word} {text}")
+        self.word, self.text = word, text
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where to connect to.

@@ -3,7 +3,7 @@
 Sources: RFC 1939, 2449 (CAPA, PIPELINING), 2595 (STLS). Deletions take effect only when QUIT is answered with +OK: until then a
 lost connection leaves every message where it was. Raises as :mod:`harness.mail.imap` does.
 
-Limits: no AUTH, APOP or TOP; a line has at most 64 KiB, an answer 16 MiB.
+Limits: no AUTH, APOP or TOP; a line has at most 64 KiB, an answer 16 MiB (pipelined ones together), a list 100,000 lines.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ __all__ = ["Closed", "PopClient", "Refused"]
 
 LINE_OCTETS_MAX = 65536
 ANSWER_OCTETS_MAX = 16 << 20
-PIPELINED_MAX = 16  #: commands in one write, so that neither side's buffers fill
+TABLE_LINES_MAX = 100_000
+PIPELINED_MAX = 4  #: commands in one write; their answers together count as one
 
 
 class PopClient(Asking):
     """One connection; made by :meth:`open`."""
 
-    __slots__ = ("_answers", "_left", "_lines", "_long", "_octets", "_reader", "_status", "capabilities")
+    __slots__ = ("_answers", "_left", "_long", "_octets", "_reader", "_status", "_text", "capabilities")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, step_s: float) -> None:
         super().__init__(loop, endpoint, step_s)
         self._reader = LineReader(LINE_OCTETS_MAX)
-        self._answers: list[tuple[bytes, list[bytes]]] = []  #: of the commands on their way: status line, lines
-        self._lines: list[bytes] = []
+        self._answers: list[tuple[bytes, bytes]] = []  #: of the commands on their way: status line, text
+        self._text = bytearray()
         self._status: bytes | None = None  #: a multi-line answer is being read
         self._left, self._octets, self._long = 0, 0, False
         self.capabilities: frozenset[str] = frozenset()
@@ -92,7 +93,7 @@ class PopClient(Asking):
         :raises Refused: a message is not there; the others of its write are lost with it.
         """
         answers = await self._many("RETR", numbers, long=True)
-        return [b"\r\n".join([*lines, b""]) for _, lines in answers]
+        return [text for _, text in answers]
 
     async def dele(self, *numbers: int) -> None:
         """Mark messages for deletion at QUIT."""
@@ -113,10 +114,10 @@ class PopClient(Asking):
     async def _learn(self) -> None:
         """Ask for capabilities; a server without CAPA has none."""
         try:
-            _, lines = (await self._ask("CAPA", [b"CAPA\r\n"], long=True))[0]
+            _, text = (await self._ask("CAPA", [b"CAPA\r\n"], long=True))[0]
         except Refused:
             return
-        self.capabilities = frozenset(line.decode("ascii", "replace").upper() for line in lines)
+        self.capabilities = frozenset(line.decode("ascii", "replace").upper() for line in text.splitlines()[:200])
 
     async def _one(self, verb: str, argument: str = "") -> bytes:
         line = f"{verb} {argument}" if argument else verb
@@ -125,34 +126,37 @@ class PopClient(Asking):
         return (await self._ask(verb, [line.encode() + b"\r\n"]))[0][0]
 
     async def _table(self, verb: str) -> list[tuple[int, bytes]]:
-        _, lines = (await self._ask(verb, [verb.encode() + b"\r\n"], long=True))[0]
-        pairs = [line.split(None, 1) for line in lines]
+        _, text = (await self._ask(verb, [verb.encode() + b"\r\n"], long=True))[0]
+        if text.count(b"\n") > TABLE_LINES_MAX:
+            self.end(f"an answer to {verb} of more than {TABLE_LINES_MAX} lines")
+            raise Closed(self.reason)
+        pairs = [line.split(None, 1) for line in text.splitlines()]
         return [(int(p[0]), p[1]) for p in pairs if len(p) == 2 and p[0].isdigit() and len(p[0]) <= 10]
 
-    async def _many(self, verb: str, numbers: Sequence[int], long: bool) -> list[tuple[bytes, list[bytes]]]:
+    async def _many(self, verb: str, numbers: Sequence[int], long: bool) -> list[tuple[bytes, bytes]]:
         step = PIPELINED_MAX if "PIPELINING" in self.capabilities else 1
-        answers: list[tuple[bytes, list[bytes]]] = []
+        answers: list[tuple[bytes, bytes]] = []
         for start in range(0, len(numbers), step):
             commands = [f"{verb} {number}\r\n".encode() for number in numbers[start : start + step]]
             answers += await self._ask(verb, commands, long=long)
         return answers
 
-    async def _ask(self, asked: str, commands: list[bytes], *, long: bool = False) -> list[tuple[bytes, list[bytes]]]:
+    async def _ask(self, asked: str, commands: list[bytes], *, long: bool = False) -> list[tuple[bytes, bytes]]:
         """Send commands at once; their answers.
 
         :raises Refused: any of them was answered with -ERR.
         """
-        self._answers, self._lines, self._octets = [], [], 0
+        self._answers, self._text, self._octets = [], bytearray(), 0
         self._left, self._long, self._status = len(commands), long, None
         try:
             await self.answer(asked, b"".join(commands))
             answers = self._answers
         finally:
-            self._answers, self._lines = [], []
+            self._answers, self._text = [], bytearray()
         for status, _ in answers:
             if not status.upper().startswith(b"+OK"):
                 raise Refused("-ERR", status[5:][:500].decode("utf-8", "backslashreplace"))
-        return [(status[4:], lines) for status, lines in answers]
+        return [(status[4:], text) for status, text in answers]
 
     def data_received(self, data: bytes) -> None:
         """Octets from the server."""
@@ -184,12 +188,13 @@ class PopClient(Asking):
         self._octets += len(line) + 2
         if self._octets > ANSWER_OCTETS_MAX:
             raise Garbage(f"an answer of more than {ANSWER_OCTETS_MAX} octets")
-        self._lines.append(line[1:] if line.startswith(b".") else line)
+        self._text += line[1:] if line.startswith(b".") else line
+        self._text += b"\r\n"
         return None
 
     def _answered(self, status: bytes) -> None:
-        self._answers.append((status, self._lines))
-        self._lines = []
+        self._answers.append((status, bytes(self._text)))
+        self._text.clear()
         self._left -= 1
         if not self._left:
             self.resolve(None)

@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable
 
 from harness.errors import MailgaleError
-from harness.mail.commands import checked, head, needs_utf8, stuffed
+from harness.mail.commands import Transaction, checked, head, needs_utf8, stuffed
 from harness.mail.link import ConnectError, Endpoint, Link, open_link
 from harness.mail.opening import Opening
 from harness.mail.options import Envelope, Handler, MailOptions, SessionOptions, Timings
-from harness.mail.replies import Dialogue, RecipientResult, settle
+from harness.mail.replies import RecipientResult, settle
 from harness.mail.wire import Reply, ReplyReader
 from harness.model.outcome import Stage
 
@@ -45,15 +45,6 @@ async def connect(loop: asyncio.AbstractEventLoop, endpoint: Endpoint, options: 
     return session
 
 
-class _Transaction:
-    """One mail on its way."""
-
-    __slots__ = ("envelope", "said", "timings")
-
-    def __init__(self, envelope: Envelope) -> None:
-        self.envelope, self.said, self.timings = envelope, Dialogue(), Timings()
-
-
 class SmtpSession(Link):
     """One connection. Made by :func:`connect` only."""
 
@@ -68,8 +59,8 @@ class SmtpSession(Link):
         self.extensions: dict[str, str] = {}
         self._opening: Opening | None = Opening(self, endpoint.tls == "starttls")
         self._handle: Callable[[Reply], None] = self._opening.handle
-        self._tx: _Transaction | None = None  #: its replies come next
-        self._follow: _Transaction | None = None  #: begun behind the dot of _tx
+        self._tx: Transaction | None = None  #: its replies come next
+        self._follow: Transaction | None = None  #: begun behind the dot of _tx
         self._next: Envelope | None = None  #: waits
         self._commands: list[bytes] = []  #: of _tx, without PIPELINING
         self._body, self._sent = b"", 0  #: message on its way in pieces
@@ -238,7 +229,7 @@ class SmtpSession(Link):
     # a transaction
 
     def _begin(self, envelope: Envelope) -> None:
-        self._tx = _Transaction(envelope)
+        self._tx = Transaction(envelope)
         if not self._can_carry(envelope):
             self.loop.call_soon(self._not_sent, self._tx)
             return
@@ -248,7 +239,7 @@ class SmtpSession(Link):
     def _can_carry(self, envelope: Envelope) -> bool:
         return "SMTPUTF8" in self.extensions or not needs_utf8(envelope)
 
-    def _not_sent(self, tx: _Transaction) -> None:
+    def _not_sent(self, tx: Transaction) -> None:
         if self._tx is tx and not self.ended:
             self._settled("the server does not announce SMTPUTF8, so this mail was not sent (RFC 6531)")
 
@@ -277,7 +268,7 @@ class SmtpSession(Link):
         if not self._can_carry(envelope):
             self._next = envelope
             return
-        self._follow = _Transaction(envelope)
+        self._follow = Transaction(envelope)
         self._handler.on_started(envelope)
         self.options.after_write(self._go_behind)
 
@@ -291,7 +282,7 @@ class SmtpSession(Link):
         """Hand the message over. Where a next envelope waits, its start is recorded first, so that both go out in one write."""
         if self._next is not None and self._pipelined and self._can_carry(self._next):
             envelope, self._next = self._next, None
-            self._follow = _Transaction(envelope)
+            self._follow = Transaction(envelope)
             self._handler.on_started(envelope)
             self._handle = self._got_early
             self.options.after_write(self._give_now)
@@ -323,7 +314,7 @@ class SmtpSession(Link):
         if self._tx is not None:
             self._handed(self._tx, rest)
 
-    def _handed(self, tx: _Transaction, rest: bytes) -> None:
+    def _handed(self, tx: Transaction, rest: bytes) -> None:
         """The last octets, and behind the dot what may follow it."""
         follow = self._follow
         behind = b""
@@ -358,7 +349,7 @@ class SmtpSession(Link):
             elif self._quitting:
                 self._say_quit()
 
-    def _tell(self, tx: _Transaction, why: str) -> None:
+    def _tell(self, tx: Transaction, why: str) -> None:
         tx.timings.ended_ns = _now()
         options, envelope = self.options, tx.envelope
         results = settle(tx.said, len(envelope.recipients), lmtp=options.lmtp, why=why, last=self._last, rules=options.rules)
