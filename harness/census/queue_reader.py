@@ -29,6 +29,8 @@ MOVING = ("incoming", "active", "deferred")
 SIDECAR = "queue-status"
 _DEPTH_MAX = 3
 _EXEC_S = 60.0
+#: Directories that are not there are an error; files that go while they are counted are none.
+_COUNT = 'for q in "$@"; do [ -d "$q" ] || { echo "no $q" >&2; exit 3; }; done; find "$@" -type f -printf "%H\\n" 2>/dev/null; true'
 
 
 class Place(Protocol):
@@ -88,8 +90,8 @@ class PodPlace:
     orphan: bool = False
 
     def files(self) -> Iterator[tuple[str, str, bytes]]:
-        """tar's status 1 ("file changed as we read it") is no failure: the mail moved, and round two reads it again."""
-        archive = self._run(["tar", "-C", self.path, "-cf", "-", "--ignore-failed-read", *QUEUES], good=(0, 1))
+        """tar's status 1 (a file changed or went while it was read) is no failure: the mail moved, and the next look reads it again."""
+        archive = self._run(["tar", "-C", self.path, "-cf", "-", *QUEUES], good=(0, 1))
         try:
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 for member in tar:
@@ -101,7 +103,7 @@ class PodPlace:
             raise MailgaleError(f"what tar sent does not read: {error}", where=f"{self.namespace}/{self.pod}") from None
 
     def counts(self) -> dict[str, int]:
-        listed = self._run(["find", *(f"{self.path}/{q}" for q in QUEUES), "-type", "f", "-printf", "%H\\n"], good=(0, 1))
+        listed = self._run(["sh", "-c", _COUNT, "sh", *(f"{self.path}/{q}" for q in QUEUES)], good=(0,))
         lines = listed.decode().split("\n")
         return {q: lines.count(f"{self.path}/{q}") for q in QUEUES}
 

@@ -169,6 +169,27 @@ def test_drain_empties_the_node_and_gives_it_back(place, tmp_path, lease):
     assert all(p.uid not in left.values() for p in arm.reader.pods(arm.namespace))
 
 
+def test_a_graceful_kill_and_a_cordon(place, tmp_path, lease):
+    arm = Arm(place, tmp_path, fault(name="kill", when={"at_s": 0}), fault("cordon", name="cordon", for_s=1.0, when={"at_s": 0}))
+    process = arm.start(lease)
+    arm.accept(1)
+    assert process.wait(120) == 0, process.output()
+    assert arm.edges("kill") == ["armed", "triggered", "begin", "evidence", "end", "undone"]
+    assert all(n.schedulable for n in arm.reader.nodes() if "control-plane" not in n.name)
+
+
+def test_when_the_lease_goes_the_fault_ends(place, tmp_path):
+    with held(tmp_path / "lease", run_id=RUN, namespace=place[2]) as lease:
+        arm = Arm(place, tmp_path, fault("scale", name="out", replicas=3, for_s=50, when={"at_s": 0}))
+        process = arm.start(lease)
+        arm.accept(1)
+        arm.wait_edge("out", "evidence", process)
+    assert process.wait(60) == 1
+    assert "the run is over" in arm.events("out")[-1]["detail"]["why"]
+    assert arm.whole() == ""
+    assert pending(tmp_path) == []
+
+
 def test_a_kill_that_did_nothing_is_a_failed_fault(place, tmp_path, lease):
     """Planted: a finalizer keeps the pod, so its UID stays although the API server said yes."""
     arm = Arm(place, tmp_path, replace(fault(name="kill", grace_s=0, when={"at_s": 0}), deadline_s=6.0))
