@@ -16,9 +16,10 @@ import unicodedata
 #: Longest foreign text shown in one place, in characters.
 TEXT_LENGTH_MAX = 2000
 _INVISIBLE = frozenset({0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x3164, 0xFFA0})
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~=:@&$^\"'])")
+#: Always; a colon that begins a link or an emoji; what would begin a list; a dot that makes a link of "www.".
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~=@&$]|:(?! |$)|\A[-+]|(?i:(?<=www))\.")
+_LIST = re.compile(r"\A(\d{1,9})([.)])(?= |\Z)")
 NARROW_SPACE = "\u202f"
-_ENTITIES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"))
 
 
 def plain(value: object, *, length_max: int = TEXT_LENGTH_MAX, lines: bool = False) -> str:
@@ -48,19 +49,11 @@ def _visible(char: str, lines: bool) -> str:
 def markdown(value: object) -> str:
     """``value`` as Markdown that renders as exactly this text, also inside a table cell (CommonMark 0.31, section 2.4).
 
-    Punctuation becomes numeric character references, which no Markdown dialect reads as markup or turns into a link.
+    Marks become numeric character references, which no Markdown dialect reads as markup or turns into a link; what is harmless
+    where it stands stays readable. The result is for the middle of a line that something else begins.
     """
-    return _MARKDOWN.sub(lambda m: f"&#{ord(m[0])};", plain(value))
-
-
-def markdown_quiet(value: object) -> str:
-    """``value`` as Markdown for text of our own making: like :func:`markdown`, but marks that do no harm inside a sentence
-    stay readable in the source. Not for foreign text.
-    """
-    text = plain(value)
-    for char, entity in _ENTITIES:
-        text = text.replace(char, entity)
-    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
+    escaped = _MARKDOWN.sub(lambda m: f"&#{ord(m[0])};", plain(value))
+    return _LIST.sub(lambda m: f"{m[1]}&#{ord(m[2])};", escaped)
 
 
 def xml(value: object, *, lines: bool = False) -> str:
