@@ -23,6 +23,7 @@ class Behaviour:
     at_rcpt: Callable[[int, bytes], str] = lambda n, address: ""
     at_dot: Callable[[int, str], str] = lambda n, trace: ""
     frozen: Callable[[float], bool] = lambda seconds: False
+    deliver: Callable[[str, bytes], object] = lambda address, octets: None
 
 
 @dataclass
@@ -120,6 +121,8 @@ class Sink:
         writer.write((act or "250 2.0.0 queued").encode() + b"\r\n")
         if not act:
             self.kept.append((trace, data[:-3]))
+            for address in rcpts:
+                self.behaviour.deliver(address.decode(), data[:-3].replace(b"\r\n..", b"\r\n."))
             self.acknowledged.append(trace)
             self.acknowledged_ns.append(time.monotonic_ns())
             self.recipients += [(trace, r.decode()) for r in rcpts]

@@ -1,0 +1,117 @@
+"""Reading users and watchers against a real Dovecot, mail delivered into its mailboxes by a real SMTP sink."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from harness.load.spec import Access, LoadSpec
+from harness.model.outcome import Outcome, Proto, UserOp
+from harness.support.clock import wait_for
+from tests.servers.load_runs import Ledger, engine, finish, make_spec, run
+from tests.servers.load_sink import Behaviour, Sink
+from tests.servers.mailservers import PASSWORD, Dovecot, dovecot
+
+OK = int(Outcome.OK)
+
+
+def spec_for(out: Path, sink: Sink, box: Dovecot, params: dict[str, object]) -> LoadSpec:
+    ends = {"mx": Access(("127.0.0.1",), sink.port), "imap": Access(("127.0.0.1",), box.imap), "pop3": Access(("127.0.0.1",), box.pop3)}
+    return make_spec(out, sink.port, {"think_s": 0.1, "burst_max_s": 4, **params}, endpoints=ends, users=12, password=PASSWORD)
+
+
+def test_watchers_see_every_ordinary_mail_once_and_users_read(tmp_path: Path):
+    with dovecot(12) as box, Sink(Behaviour(deliver=box.deliver)) as sink:
+        ledger = run(spec_for(tmp_path, sink, box, {
+            "steady_rate_per_s": 15, "watchers": 8, "imap_users": 3, "pop_users": 2, "idle_users": 2, "tail_s": 3}))
+    recipients = ledger.kinds("recipients")[0]["addresses"]
+    accepted = {(d["mail"], recipients[d["rcpt"]]) for d in ledger.dones if d["outcome"] == OK}
+    sights = ledger.kinds("first_sight")
+    seen = [(s["mail"], s["mailbox"]) for s in sights]
+    assert len(accepted) > 50
+    assert len(seen) == len(set(seen))
+    assert set(seen) <= accepted
+    arrived_late = ledger.kinds("load_end")[0]["t"] - 2_000_000_000
+    due = {o["mail"]: o["t_due"] for o in ledger.offers}
+    assert {p for p in accepted if due[p[0]] < arrived_late} <= set(seen)
+    assert all(0 <= s["latency_from_ok_ns"] <= s["latency_from_due_ns"] < 5e9 for s in sights)
+    done = {(Proto(u["proto"]), UserOp(u["op"])) for u in ledger.userops if u["outcome"] == OK}
+    assert done >= {(Proto.IMAP, op) for op in (UserOp.CONNECT, UserOp.LOGIN, UserOp.SELECT, UserOp.FETCH, UserOp.IDLE)}
+    assert done >= {(Proto.POP3, op) for op in (UserOp.CONNECT, UserOp.LOGIN, UserOp.UIDL, UserOp.QUIT)}
+    assert all(u["outcome"] == OK for u in ledger.userops)
+    assert ledger.kinds("reader_lost") == []
+    assert ledger.end["steps"]["mail delivery from due"]["count"] == len(seen)
+
+
+def test_a_mail_that_is_never_delivered_is_never_seen(tmp_path: Path):
+    """The planted defect: every fifth acknowledged mail is thrown away."""
+    lost: set[int] = set()
+
+    with dovecot(12) as box, Sink() as sink:
+        count = 0
+
+        def deliver(address: str, octets: bytes) -> None:
+            nonlocal count
+            count += 1
+            if count % 5:
+                box.deliver(address, octets)
+            else:
+                lost.add(int(sink.kept[-1][0].rsplit(".", 1)[1]))
+
+        sink.behaviour.deliver = deliver
+        ledger = run(spec_for(tmp_path, sink, box, {"steady_rate_per_s": 15, "watchers": 8, "tail_s": 2}))
+    seen = {s["mail"] for s in ledger.kinds("first_sight")}
+    assert lost
+    assert seen
+    assert not seen & lost
+
+
+def test_readers_notice_a_lost_server_at_once_and_come_back(tmp_path: Path):
+    with Sink() as sink, dovecot(12) as box:
+        process = engine(spec_for(tmp_path, sink, box, {"watchers": 4, "idle_users": 2, "imap_users": 1, "burst_max_s": 60}))
+        log = tmp_path / "load-1.log"
+        wait_for(lambda: _logins(log) >= 7, deadline_s=30, what="logins", every_s=0.1)
+        master = int((box.root / "run" / "master.pid").read_text())
+        kicked = _kick(master)
+        wait_for(lambda: len(_kinds(log, "reader_back")) >= 6, deadline_s=30, what="readers to come back", every_s=0.1)
+        process.send_signal(signal.SIGTERM)
+        assert finish(process, 20)[0] == 0
+        ledger = Ledger.read(log)
+    assert kicked >= 6
+    lost, back = ledger.kinds("reader_lost"), ledger.kinds("reader_back")
+    assert {e["user"] for e in back} <= {e["user"] for e in lost}
+    assert all(e["proto"] == "imap" and e["why"] for e in lost)
+    assert all(0 < e["after_ns"] < 10e9 for e in back)
+    assert ledger.end["reason"] == "stopped"
+
+
+def test_a_wrong_password_is_recorded_as_refused(tmp_path: Path):
+    with Sink() as sink, dovecot(12) as box:
+        spec = spec_for(tmp_path, sink, box, {"imap_users": 1, "pop_users": 1, "burst_max_s": 3})
+        ledger = run(spec.replace(password="wrong"))
+    logins = [u for u in ledger.userops if u["op"] == UserOp.LOGIN]
+    assert {(Proto(u["proto"]), u["outcome"]) for u in logins} == {(Proto.IMAP, int(Outcome.FAIL)), (Proto.POP3, int(Outcome.FAIL))}
+    assert {e["proto"] for e in ledger.kinds("reader_lost")} == {"imap", "pop3"}
+
+
+def _kinds(log: Path, kind: str) -> list[dict[str, object]]:
+    return Ledger.read(log).kinds(kind) if log.exists() else []
+
+
+def _logins(log: Path) -> int:
+    return sum(u["op"] == UserOp.LOGIN and u["outcome"] == OK for u in Ledger.read(log).userops) if log.exists() else 0
+
+
+def _kick(master: int) -> int:
+    """Kill every imap process that the Dovecot of this test started; how many."""
+    killed = 0
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            name, parent = (entry / "comm").read_text().strip(), int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        if name == "imap" and parent == master:
+            os.kill(int(entry.name), signal.SIGKILL)
+            killed += 1
+    return killed
