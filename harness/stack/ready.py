@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import calendar
+import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from harness.errors import StackFailed
 from harness.kube.api import ApiFailed
 from harness.kube.client import Cluster
 from harness.kube.objects import Pod, pod_of
-from harness.kube.watch import Watch
+from harness.kube.watch import Change, Watch
 from harness.support.progress import Progress
 
 #: States of a container that waiting does not cure.
@@ -59,23 +60,17 @@ def wait_ready(cluster: Cluster, namespace: str, expected: Sequence[Expected], *
     :raises StackFailed: after ``deadline_s``, or at once when an image cannot be had or a Secret is missing. The message
         says which pods are not ready, why, and what they logged last.
     """
-    watch = Watch(cluster, f"/api/v1/namespaces/{namespace}/pods")
-    timer = threading.Timer(deadline_s, watch.stop)
-    timer.daemon = True
-    timer.start()
     pods: dict[str, Pod] = {}
-    try:
-        for missing in _missing(watch, pods, expected):
-            if not missing:
-                return
-            progress.waiting(", ".join(m.name for m in missing))
-            _hopeless(pods.values(), namespace)
-    finally:
-        timer.cancel()
-        watch.stop()
-    late = [e.name for e in expected if not e.ready(list(pods.values()))]
+    missing = list(expected)
+    for _ in _changes(cluster, namespace, pods, deadline_s):
+        missing = [e for e in expected if not e.ready(list(pods.values()))]
+        if not missing:
+            return
+        progress.waiting(", ".join(m.name for m in missing))
+        _hopeless(pods.values(), namespace)
     raise StackFailed(
-        f"not ready after {deadline_s:.0f} s: {', '.join(late)}\n{describe(cluster, namespace)}", where=namespace, todo="mailgale stack status"
+        f"not ready after {deadline_s:.0f} s: {', '.join(m.name for m in missing)}\n{describe(cluster, namespace)}", where=namespace,
+        todo="mailgale stack status",
     )
 
 
@@ -91,20 +86,39 @@ def describe(cluster: Cluster, namespace: str) -> str:
     return "\n".join(lines) or "every pod that exists is ready"
 
 
-def _missing(watch: Watch, pods: dict[str, Pod], expected: Sequence[Expected]) -> Iterator[list[Expected]]:
-    """After each change of a pod: which workloads are not ready yet."""
-    if not expected:
-        yield []
-    for change in watch:
-        pod = pod_of(change.object)
-        if change.type == "DELETED":
-            pods.pop(pod.uid, None)
-        else:
-            pods[pod.uid] = pod
-        yield [e for e in expected if not e.ready(list(pods.values()))]
+def _changes(cluster: Cluster, namespace: str, pods: dict[str, Pod], deadline_s: float) -> Iterator[None]:
+    """Keep ``pods`` as they are; a turn at the beginning, after each change, and every other second, until the deadline."""
+    watch = Watch(cluster, f"/api/v1/namespaces/{namespace}/pods")
+    told: queue.SimpleQueue[Change] = queue.SimpleQueue()
+
+    def tell() -> None:
+        for change in watch:
+            told.put(change)
+
+    thread = threading.Thread(target=tell, name="watch pods", daemon=True)
+    thread.start()
+    end = time.monotonic() + deadline_s
+    try:
+        yield
+        while (left := end - time.monotonic()) > 0:
+            try:
+                change = told.get(timeout=min(2.0, left))
+            except queue.Empty:
+                # Nothing changes any more once an image cannot be had, so its age has to be looked at without a change.
+                yield
+                continue
+            pod = pod_of(change.object)
+            if change.type == "DELETED":
+                pods.pop(pod.uid, None)
+            else:
+                pods[pod.uid] = pod
+            yield
+    finally:
+        watch.stop()
+        thread.join(3)
 
 
-def _hopeless(pods: Any, namespace: str) -> None:
+def _hopeless(pods: Iterable[Pod], namespace: str) -> None:
     for pod in pods:
         for container in pod.containers:
             if container.state == "waiting" and container.reason in _HOPELESS and _age_s(pod) > _HOPELESS_AFTER_S:
