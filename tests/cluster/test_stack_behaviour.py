@@ -141,7 +141,8 @@ def test_the_plain_port_does_not_believe_a_proxy_header(stack: Any) -> None:
     with socket.create_connection((stack.edge4, 25), 20) as client:
         client.sendall(b"PROXY TCP4 198.51.100.99 198.51.100.99 1 25\r\n")
         text = client.recv(500) + client.recv(500)
-    assert b"198.51.100.99" not in text and not text.rstrip().endswith(b"250")
+    assert b"198.51.100.99" not in text
+    assert not text.rstrip().endswith(b"250")
 
 
 def test_an_unknown_user_is_refused_and_nothing_is_relayed(stack: Any) -> None:
@@ -181,7 +182,8 @@ def test_submission_delivers_to_the_outside_from_the_outbound_pod(stack: Any, tl
     record = until(lambda: sink_mail(stack, token), "the mail at the sink")
     pod = json.loads(stack.kubectl("get", "pod", "outbound-0", "-o", "json"))
     assert record["client"] in [one["ip"] for one in pod["status"]["podIPs"]]
-    assert record["rcpts"] == ["friend@example.net"] and record["from"] == "user5@example.org"
+    assert record["rcpts"] == ["friend@example.net"]
+    assert record["from"] == "user5@example.org"
     assert record["host"] == "internet-0", "the MX with the better preference comes first"
 
 
@@ -200,7 +202,8 @@ def test_submission_refuses_mail_without_a_login(stack: Any) -> None:
 def test_a_refused_mail_bounces_into_its_senders_mailbox(stack: Any) -> None:
     token = send_out(stack, "user6@example.org", "reject-dot@example.net")
     dsn = until(lambda: found_in(stack, "user6@example.org", token, header="TEXT"), "the bounce")
-    assert b"Action: failed" in dsn and b"reject-dot@example.net" in dsn
+    assert b"Action: failed" in dsn
+    assert b"reject-dot@example.net" in dsn
 
 
 def test_a_user_lives_on_one_backend_always(stack: Any) -> None:
@@ -246,7 +249,7 @@ def pinned_away(stack: Any, workload: str, node: str) -> Iterator[None]:
         yield
     finally:
         patch({"type": "RollingUpdate"}, None)
-        stack.kubectl("rollout", "status", f"statefulset/{workload}", "--timeout=120s")
+        stack.kubectl("rollout", "status", f"statefulset/{workload}", "--timeout=50s")
 
 
 def _ready_again(stack: Any, pod: str, old_uid: str) -> dict[str, Any] | None:
@@ -259,7 +262,7 @@ def test_a_dead_filter_defers_mail_and_leaves_mx_ready(stack: Any) -> None:
     """T17: readiness never fails on a shared dependency; and what cannot be filtered is not let through."""
     stack.kubectl("scale", "deployment/filter", "--replicas=0")
     try:
-        stack.kubectl("wait", "pod", "-l", "app.kubernetes.io/component=filter", "--for=delete", "--timeout=60s")
+        stack.kubectl("wait", "pod", "-l", "app.kubernetes.io/component=filter", "--for=delete", "--timeout=50s")
         with pytest.raises(smtplib.SMTPException) as refused:
             send_in(stack, "user1@example.org")
         assert "4" in str(refused.value)
@@ -268,7 +271,7 @@ def test_a_dead_filter_defers_mail_and_leaves_mx_ready(stack: Any) -> None:
         assert json.loads(stack.kubectl("get", "pod", "mx-0", "-o", "json"))["status"]["containerStatuses"][0]["ready"]
     finally:
         stack.kubectl("scale", "deployment/filter", "--replicas=1")
-        stack.kubectl("rollout", "status", "deployment/filter", "--timeout=120s")
+        stack.kubectl("rollout", "status", "deployment/filter", "--timeout=50s")
     until(lambda: _accepted(stack), "mx to take mail again")
 
 

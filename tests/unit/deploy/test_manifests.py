@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.errors import StackFailed
 from harness.stack import catalogue
 from harness.stack.render import containers_of, images_of, kustomize
 from harness.support.checkout import Checkout
@@ -150,7 +151,7 @@ def test_every_variant_is_described_and_tested() -> None:
 
 def test_queue_on_pvc_refuses_a_profile_without_the_volume() -> None:
     """Its planted defect: after queue-on-emptydir there is nothing left to confirm."""
-    with pytest.raises(Exception, match="(?i)test|path"):
+    with pytest.raises(StackFailed, match="kustomize refuses"):
         rendered("queue-on-emptydir", "queue-on-pvc")
 
 
