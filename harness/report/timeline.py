@@ -199,7 +199,7 @@ def _lanes(lanes: Sequence[Lane], frame: _Frame, top: float) -> Markup:
     for index, lane in enumerate(lanes):
         y = top + _HEAD + index * _LANE_HEIGHT
         most = max((count for _, _, count in lane.steps), default=0)
-        parts.append(element("text", _short(lane.name), x=_LEFT - 6.0, y=y + 10.5, class_="tick end"))
+        parts.append(element("text", element("title", lane.name), _short(lane.name), x=_LEFT - 5.0, y=y + 10.5, class_="lane-name end"))
         for begin, end, count in lane.steps:
             parts += _lane_step(frame.x(begin), frame.x(end), y, count, most)
     return element("g", *parts)
@@ -215,7 +215,8 @@ def _lane_step(left: float, right: float, y: float, count: int, most: int) -> li
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 8 else f"{name[:7]}…"
+    """A name that fits beside its lane; begin and end stay, since names of one family differ there."""
+    return name if len(name) <= 10 else f"{name[:5]}…{name[-4:]}"
 
 
 def _time_axis(frame: _Frame, end_s: float) -> Markup:

@@ -92,6 +92,13 @@ def test_lanes_show_whether_all_some_or_none_were_ready():
     assert [e.get("class") for e in shapes(svg) if e.tag == "rect"] == ["lane l-full", "lane l-none-ready", "lane l-part"]
 
 
+def test_services_with_long_names_stay_apart():
+    svg = draw(timeline(lanes=[Lane("mailbox", [(0, 60, 2)]), Lane("mailbox-proxy", [(0, 60, 2)]), Lane("mailbox-proxy-v6", [(0, 60, 2)])]))
+    assert [e.text or "".join(e.itertext()) for e in shapes(svg) if e.get("class") == "lane-name end"] == [
+        "mailboxmailbox", "mailbox-proxymailb…roxy", "mailbox-proxy-v6mailb…y-v6",
+    ]  # fmt: skip
+
+
 def test_what_is_beyond_the_scale_is_cut_and_named():
     assert "↑ accepted 20" in draw(timeline())
 
