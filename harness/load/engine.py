@@ -1,6 +1,6 @@
 """The engine: phases warm-up → burst → tail, everything in the ledger, the state each second, statistics for Locust.
 
-Ends: *done* (everything offered has ended), *deadline* (``burst_max_s`` passed first), *stopped* (SIGTERM, SIGINT, or the steering
+Ends: *done* (everything offered has ended), *deadline* (``burst_max_s`` after the burst's begin something had not), *stopped* (SIGTERM, SIGINT, or the steering
 process went away). On a stop nothing new begins; what is in flight gets ``STOP_GRACE_S`` to end, else it stays INVOKE without DONE,
 which means INFO. SIGKILL leaves the log as of the last turn of the loop; every mail on the wire is in it.
 
@@ -151,7 +151,8 @@ class Engine:
         for population in self.open_loops:
             population.stop()
         left = max((self._deadline_ns - now_ns()) / 1e9, STOP_GRACE_S)
-        await self._until(lambda: all(m.idle for p in self.open_loops for m in p.mtas), left)
+        await self._until(self._quiet, left)
+        self._deadline_hit = self._deadline_hit or not self._quiet()
         for mta in self.mtas:
             mta.stop()
         self.ledger.flush()
@@ -159,6 +160,10 @@ class Engine:
         await self.readers.stop()
         for mta in self.mtas:
             mta.abort()
+
+    def _quiet(self) -> bool:
+        """Nothing of the open loops waits or is in flight."""
+        return all(m.idle for p in self.open_loops for m in p.mtas)
 
     async def _until(self, holds: Callable[[], bool], longest_s: float) -> None:
         """Wait for a condition, at most ``longest_s``, or for the stop."""

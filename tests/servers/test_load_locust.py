@@ -22,7 +22,8 @@ from tests.servers.load_sink import Behaviour, Sink
 from tests.servers.test_load_engine import OK, agrees
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
-SMALL = {"elastic_senders": 2, "backlog_per_sender": 20, "watchers": 0, "warmup_s": 0.5, "tail_s": 0.5, "burst_max_s": 20, "steady_rate_per_s": 10}
+SMALL = {"elastic_senders": 2, "backlog_per_sender": 20, "watchers": 0, "warmup_s": 0.5, "tail_s": 0.5, "burst_max_s": 20, "steady_rate_per_s": 10, "min_backoff_s": 20,
+         "max_backoff_s": 40}
 
 
 def locust(scenario: str, out: Path, port: int, params: dict[str, Any], *words: str, **environment: str) -> subprocess.Popen[str]:
