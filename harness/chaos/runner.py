@@ -118,7 +118,7 @@ def recover(arm_dir: Path) -> list[str]:
     :raises CleanupIncomplete: something is left.
     :raises UsageError: entries are pending and ``chaos.json`` is not readable.
     """
-    if not undo.pending(arm_dir):
+    if not undo.pending(arm_dir) and not undo.unreadable(arm_dir):
         return []
     hands = Hands.of(ChaosSpec.load(arm_dir / spec_module.FILE))
     return undo.recover(arm_dir, hands.undo)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CleanupIncomplete, MailgaleError
-from harness.store.log import LogWriter, read_events
+from harness.store.log import Damage, LogWriter, read_events
 
 Entry = Mapping[str, Any]
 #: Carries out and verifies one entry; returns "" or what is still not as it was.
@@ -102,13 +102,13 @@ def pending(arm_dir: Path) -> list[Armed]:
 def recover(arm_dir: Path, undoer: Undoer) -> list[str]:
     """Undo everything that is pending; what was undone, one line each.
 
-    :raises CleanupIncomplete: lists what is left; calling it again tries exactly that again.
+    :raises CleanupIncomplete: lists what is left, parts of a log that do not read included; calling it again tries exactly that again.
     """
     todo = pending(arm_dir)
-    if not todo:
-        return []
     done: list[str] = []
-    left: list[str] = []
+    left = unreadable(arm_dir)
+    if not todo and not left:
+        return []
     with LogWriter(_next_path(arm_dir), "undo") as log:
         for armed in todo:
             why = attempt(undoer, armed.entry)
@@ -116,8 +116,14 @@ def recover(arm_dir: Path, undoer: Undoer) -> list[str]:
             log.flush()
             (left if why else done).append(f"{describe(armed.entry)}{': ' + why if why else ''}")
     if left:
-        raise CleanupIncomplete(f"{len(left)} of {len(todo)} faults are not undone: {'; '.join(left)}", where=str(arm_dir), todo="mailgale recover")
+        raise CleanupIncomplete(f"not everything is undone: {'; '.join(left)}", where=str(arm_dir), todo="mailgale recover")
     return done
+
+
+def unreadable(arm_dir: Path) -> list[str]:
+    """Damages of the undo logs other than an end cut off: behind these, entries may be hidden that were acted upon."""
+    found = (d for path in _paths(arm_dir) for d in read_events(path) if isinstance(d, Damage))
+    return [f"{Path(d.path).name}, octet {d.offset}: {d.what}" for d in found if not d.what.startswith("cut off") and d.offset]
 
 
 def describe(entry: Entry) -> str:
@@ -127,10 +133,14 @@ def describe(entry: Entry) -> str:
 
 def _events(arm_dir: Path) -> Iterator[dict[str, Any]]:
     """Undo events, the first writer's before those of who recovered."""
-    for path in sorted((p for p in arm_dir.glob("undo*.log") if _FILE.match(p.name)), key=lambda p: (len(p.name), p.name)):
+    for path in _paths(arm_dir):
         for event in read_events(path):
             if isinstance(event, dict) and event.get("kind") == "undo":
                 yield event
+
+
+def _paths(arm_dir: Path) -> list[Path]:
+    return sorted((p for p in arm_dir.glob("undo*.log") if _FILE.match(p.name)), key=lambda p: (len(p.name), p.name))
 
 
 def _next_path(arm_dir: Path) -> Path:

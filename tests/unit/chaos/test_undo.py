@@ -54,7 +54,7 @@ def test_last_in_first_out_and_on_after_an_error(tmp_path):
     log = UndoLog(tmp_path / "undo.log", state.undo)
     break_things(log, tmp_path, "a", "b", "c")
     log.close()
-    with pytest.raises(CleanupIncomplete, match=r"1 of 3.*fix thing=b: the API says no"):
+    with pytest.raises(CleanupIncomplete, match="undone: fix thing=b: the API says no"):
         recover(tmp_path, state.undo)
     assert state.order == ["c", "b", "a"]
     assert [a.entry["thing"] for a in pending(tmp_path)] == ["b"]
@@ -113,3 +113,17 @@ def test_nothing_is_done_when_the_entry_cannot_be_written(tmp_path):
         break_things(log, tmp_path, "a")
     assert not (tmp_path / "a").exists()
 
+
+
+def test_a_damaged_log_is_never_called_clean(tmp_path):
+    log = UndoLog(tmp_path / "undo.log", lambda entry: "")
+    size = 0
+    for name in ("a", "b"):
+        break_things(log, tmp_path, name)
+        size = size or (tmp_path / "undo.log").stat().st_size
+    log.close()
+    raw = bytearray((tmp_path / "undo.log").read_bytes())
+    raw[size - 3] ^= 1
+    (tmp_path / "undo.log").write_bytes(raw)
+    with pytest.raises(CleanupIncomplete, match="checksum"):
+        recover(tmp_path, State(tmp_path).undo)
