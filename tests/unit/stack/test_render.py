@@ -148,8 +148,8 @@ def test_certificates_verify_and_cover_pods_services_and_the_edge(target: Target
         PolicyBuilder().store(Store([ca])).build_server_verifier(x509.DNSName("mail.example.net")).verify(leaf, [])
     other = make_credentials(params(), target)
     assert other.password != made.password
+    foreign = Store([x509.load_pem_x509_certificate(other.ca_pem.encode())])
     with pytest.raises(x509.verification.VerificationError):
-        foreign = Store([x509.load_pem_x509_certificate(other.ca_pem.encode())])
         PolicyBuilder().store(foreign).build_server_verifier(x509.DNSName("mail.example.org")).verify(leaf, [])
 
 
