@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.checks.common import verdict, worst_of
+from harness.checks.common import as_far_as_known, verdict, worst_of
 from harness.checks.outages import outages, prepare, shares, windows
 from harness.model.verdict import Status, Verdict
 from harness.store.history import ArmHistory
@@ -31,7 +31,7 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
     prepare(arm)
     figures: dict[str, float] = {}
     found = [*_rates(arm, limits, figures), *_faults(arm, limits, figures)]
-    status, reason = worst_of(found, _well(figures))
+    status, reason = worst_of(as_far_as_known(arm, found), _well(figures))
     return verdict(arm, "availability", status, reason, figures)
 
 

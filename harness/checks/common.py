@@ -56,6 +56,14 @@ def load_whole(arm: ArmHistory) -> bool:
     return bool(logs) and all(name in arm.writers_closed for name in logs)
 
 
+def as_far_as_known(arm: ArmHistory, problems: Sequence[tuple[Status, str]]) -> list[tuple[Status, str]]:
+    """``problems``, none of them a FAIL while a log of the load is cut: what looks wrong may be what was not recorded."""
+    if load_whole(arm):
+        return list(problems)
+    known = [(min(status, Status.INCONCLUSIVE), text) for status, text in problems]
+    return [(Status.INCONCLUSIVE, "the load's own log is not whole"), *known]
+
+
 def faults_begun(arm: ArmHistory) -> list[dict[str, Any]]:
     """The faults' ``begin`` events, by time."""
     return [e for e in arm.events("fault") if e.get("edge") == "begin"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.checks.common import mail_lines, plural, verdict, worst_of
+from harness.checks.common import as_far_as_known, mail_lines, plural, verdict, worst_of
 from harness.model.verdict import Status, Verdict
 from harness.store.history import ArmHistory
 
@@ -38,6 +38,6 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
         problems.append((Status.INCONCLUSIVE, f"{plural(pending, 'delivered mail')} still queued for the same recipient"))
     if not accepted:
         problems.append((Status.INCONCLUSIVE, "no mail was acknowledged"))
-    status, reason = worst_of(problems, f"{accepted} acknowledged mails, no duplicate beyond its budget")
-    lines = mail_lines(arm, "f.dup_unexplained + f.dup_possible > 0") if status == Status.FAIL else ()
+    status, reason = worst_of(as_far_as_known(arm, problems), f"{accepted} acknowledged mails, no duplicate beyond its budget")
+    lines = mail_lines(arm, "f.dup_unexplained + f.dup_possible > 0") if problems else ()
     return verdict(arm, "no-unexplained-duplicates", status, reason, {"accepted": accepted, **extra, "explained_share": share}, lines)

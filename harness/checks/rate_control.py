@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.checks.common import mail_lines, plural, verdict, worst_of
+from harness.checks.common import as_far_as_known, mail_lines, plural, verdict, worst_of
 from harness.model.verdict import Status, Verdict
 from harness.store.control import control_figures, late
 from harness.store.history import ArmHistory
@@ -39,7 +39,7 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
         figures["ordinary_p99_ms"] = latency.p99_ms
         if latency.p99_ms > limits["ordinary_p99_ms_max"]:
             problems.append((Status.FAIL, f"ordinary mail took {latency.p99_ms / 1000:.1f} s at p99, limit {limits['ordinary_p99_ms_max'] / 1000:.1f} s"))
-    status, reason = worst_of(problems, f"the limit deferred {figures['planned']:.0f} attempts, and all {offered} mails were accepted in time")
+    status, reason = worst_of(as_far_as_known(arm, problems), f"the limit deferred {figures['planned']:.0f} attempts, and all {offered} mails were accepted in time")
     return verdict(arm, "rate-control", status, reason, {"offered": offered, **figures}, mail_lines(arm, late(arm, span)) if problems else ())
 
 

@@ -50,7 +50,8 @@ class LogWriter:
         self._events += json.dumps({"kind": kind, **fields}, separators=(",", ":"), default=str).encode() + b"\n"
 
     def rows(self, block_type: int, payload: bytes | bytearray) -> None:
-        """Write packed rows (see store.ops) as one block, at once."""
+        """Write packed rows (see store.ops) as one block, at once; events that wait go before them."""
+        self.flush()
         self._block(block_type, payload)
 
     def batch(self, blocks: Iterable[tuple[int, bytes | bytearray]]) -> None:
@@ -68,11 +69,17 @@ class LogWriter:
             self._events = bytearray()
 
     def close(self) -> None:
-        """Write ``log_closed``, flush, fsync. A log without it counts as cut off."""
-        if self._fd >= 0:
+        """Write ``log_closed``, flush, fsync. A log without it counts as cut off.
+
+        :raises OSError: it could not be written, now or before; the file is closed all the same.
+        """
+        if self._fd < 0:
+            return
+        try:
             self.event("log_closed")
             self.flush()
             os.fsync(self._fd)
+        finally:
             os.close(self._fd)
             self._fd = -1
 
@@ -80,9 +87,17 @@ class LogWriter:
         self._write(_framed(block_type, payload))
 
     def _write(self, data: bytes) -> None:
+        if self._broken is not None:
+            raise OSError(self._broken.errno, f"this log took no more since: {self._broken.strerror}", str(self.path))
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            self._broken = error
+            os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(data)
 
     def __enter__(self) -> LogWriter:
         return self

@@ -207,6 +207,8 @@ class ArmBuilder:
         """The writer of ``log`` was killed at ``after_t``: nothing later is there, and no end."""
         self.events[log] = [e for e in self.events[log] if e["t"] <= ns(after_t)]
         if log.startswith("load"):
+            for m in self.mails:
+                m.sight = m.sight if m.sight is not None and m.sight <= after_t else None
             self.mails = [m for m in self.mails if m.t_due <= after_t]
             for m in self.mails:
                 m.attempts = [a for a in m.attempts if a.t <= after_t]
@@ -216,6 +218,7 @@ class ArmBuilder:
 
     # -- writing --------------------------------------------------------------------------------------------------
     def write(self, arm: ArmDir) -> None:
+        self._sights()
         self._census()
         arm.spec.write_text("{}\n")
         names = set(self.expected) | set(self.events)
@@ -257,6 +260,12 @@ class ArmBuilder:
             out[op[1] // SECOND][5].append(op)
         dtypes = {2: OFFER, 3: INVOKE, 4: DONE, 5: USEROP}
         return {s: [(k, np.array(rows, dtype=dtypes[k]).tobytes()) for k, rows in sorted(kinds.items())] for s, kinds in out.items()}
+
+    def _sights(self) -> None:
+        for m in self.mails:
+            if m.sight is not None and any(a.t_done and a.outcome == Outcome.OK for a in m.attempts):
+                self.event("load-1.log", "first_sight", m.sight, mail=m.number, mailbox=self.recipients[m.rcpts[0]],
+                           latency_from_due_ns=ns(m.sight) - ns(m.t_due), latency_from_ok_ns=ns(m.sight) - ns(m.t_ok))
 
     def _census(self) -> None:
         t = max((e["t"] for e in self.of("conductor.log", "phase") if e["name"] == "census"), default=ns(200)) / SECOND - ARM_BEGIN - 5

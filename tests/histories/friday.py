@@ -6,8 +6,10 @@ in, mailboxes take 12/s whatever stands before them, so queues grow; the limited
 
 from __future__ import annotations
 
+import pickle
 import random
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from harness.model.outcome import Deferral, Outcome, Population, Proto, Stage, UserOp
@@ -69,14 +71,23 @@ def kill_plan() -> Plan:
 
 
 def friday_arm(plan: Plan, name: str, block: int) -> ArmBuilder:
-    """One arm in which nothing went wrong; intake follows the arm's variants."""
-    variants = plan.arm(name).variants
+    """One arm in which nothing went wrong; intake follows the arm's variants. A copy of its own for each caller."""
+    made: ArmBuilder = pickle.loads(_made(plan.arm(name).variants, name, block, plan.users))
+    return made
+
+
+@cache
+def _made(variants: tuple[str, ...], name: str, block: int, users: int) -> bytes:
+    return pickle.dumps(_make(variants, name, block, users))
+
+
+def _make(variants: tuple[str, ...], name: str, block: int, users: int) -> ArmBuilder:
     pods = 2 if "mx-2x" in variants else 1
     limited = "shared-limit" in variants
     jitter = random.Random(f"{name}-{block}")
     intake = 20.0 if "mx-light" in variants else 10.0 if limited else 20.0 * pods
     intake *= 1 + jitter.uniform(-0.02, 0.02)
-    arm = ArmBuilder(name, block, plan.users)
+    arm = ArmBuilder(name, block, users)
     arm.senders = [f"list{i}@out{i}.example.net" for i in range(SENDERS)] + ["friend@example.com", "colleague@example.com"]
     arm.clients = [f"198.51.100.{i + 1}" for i in range(len(arm.senders))]
     burst_s = ELASTIC / intake
@@ -166,10 +177,6 @@ def _load_states(arm: ArmBuilder, burst_s: float) -> None:
         phase = "warmup" if t < BURST else "burst" if t < BURST + burst_s else "tail"
         arm.event("load-1.log", "load_state", t, phase=phase, **_state(arm, t))
         t += 1.0
-    for m in arm.mails:
-        if m.sight is not None:
-            arm.event("load-1.log", "first_sight", m.sight, mail=m.number, mailbox=arm.recipients[m.rcpts[0]],
-                      latency_from_due_ns=ns(m.sight) - ns(m.t_due), latency_from_ok_ns=ns(m.sight) - ns(m.t_ok))
 
 
 def _users(arm: ArmBuilder, burst_s: float) -> None:
