@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CleanupIncomplete, MailgaleError
-from harness.store.log import Damage, LogWriter, read_events
+from harness.store.log import MAGIC, Damage, LogWriter, read_events
 
 Entry = Mapping[str, Any]
 #: Carries out and verifies one entry; returns "" or what is still not as it was.
@@ -122,8 +122,9 @@ def recover(arm_dir: Path, undoer: Undoer) -> list[str]:
 
 def unreadable(arm_dir: Path) -> list[str]:
     """Damages of the undo logs other than an end cut off: behind these, entries may be hidden that were acted upon."""
-    found = (d for path in _paths(arm_dir) for d in read_events(path) if isinstance(d, Damage))
-    return [f"{Path(d.path).name}, octet {d.offset}: {d.what}" for d in found if not d.what.startswith("cut off") and d.offset]
+    begun = (p for p in _paths(arm_dir) if p.stat().st_size >= len(MAGIC))  # a shorter one never got as far as an entry
+    found = (d for path in begun for d in read_events(path) if isinstance(d, Damage))
+    return [f"{Path(d.path).name}, octet {d.offset}: {d.what}" for d in found if not d.what.startswith("cut off")]
 
 
 def describe(entry: Entry) -> str:
