@@ -48,6 +48,7 @@ def up(checkout: Checkout, topology_name: str, progress: Progress) -> Target:
     """The cluster of this checkout in the wanted topology, with every node ready and closed to the outside.
 
     A healthy one is left alone (seconds); stopped nodes are started; a half-built, different or dead one is replaced.
+    The caller holds ``checkout.lock("cluster")``: two at a time would take each other's for half-built.
 
     :param topology_name: a file of ``deploy/kind`` without its suffix.
     :raises UsageError: no such topology.

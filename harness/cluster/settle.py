@@ -90,10 +90,21 @@ def _complete(spec: dict[str, int], seen: dict[str, int], generation: int) -> bo
 
 
 def _wait(probe: Callable[[], bool], cluster: Api, what: str) -> None:
+    """Wait for ``probe``; an API server that is still starting may refuse a few times, its last word is kept."""
+    said = ""
+
+    def patient() -> bool:
+        nonlocal said
+        try:
+            return probe()
+        except CommandFailed as error:
+            said = f"; the last answer: {error.what}"
+            return False
+
     try:
-        wait_for(probe, deadline_s=_READY_S, what=what)
+        wait_for(patient, deadline_s=_READY_S, what=what)
     except NotReady as error:
-        raise ClusterFailed(error.what, where=cluster.context, todo="mailgale cluster down, then up") from error
+        raise ClusterFailed(f"{error.what}{said}", where=cluster.context, todo="mailgale cluster down, then up") from error
 
 
 def target(

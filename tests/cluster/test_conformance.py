@@ -128,7 +128,8 @@ def test_nodes_are_ready_dual_stack_and_one_is_the_edge(lab: Lab):
 
 def test_up_on_a_healthy_cluster_changes_nothing(lab: Lab):
     begin = time.monotonic()
-    again = kind.up(lab.checkout, "single", SilentProgress())
+    with lab.checkout.lock("cluster"):
+        again = kind.up(lab.checkout, "single", SilentProgress())
     assert again.uid == lab.target.uid
     assert time.monotonic() - begin < 30
     assert kind.current(lab.checkout) is not None

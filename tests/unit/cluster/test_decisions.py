@@ -21,11 +21,12 @@ from harness.cluster import (
     node_image,
     recipe,
     registry,
+    settle,
     tools,
     topology,
 )
 from harness.cluster.settle import host_networks
-from harness.errors import ClusterFailed, UsageError
+from harness.errors import ClusterFailed, CommandFailed, UsageError
 from harness.support.checkout import Checkout
 from harness.support.progress import SilentProgress
 
@@ -223,3 +224,18 @@ def test_cgroup_v2_roots_get_every_controller_that_can_be_had(tmp_path: Path):
     done = subprocess.run([script], env=env, check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert "lacks the controller memory" in done.stderr
+
+
+class Refusing:
+    """An API that refuses every question."""
+
+    context = "c"
+
+    def get(self, *words: str) -> object:
+        raise CommandFailed("connection refused")
+
+
+def test_a_cluster_that_never_answers_is_reported_with_its_last_word(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(settle, "_READY_S", 0.05)
+    with pytest.raises(ClusterFailed, match=r"4 ready nodes.*connection refused"):
+        settle.nodes_ready(Refusing(), 4, SilentProgress())
