@@ -126,5 +126,5 @@ def test_a_damaged_log_is_never_called_clean(tmp_path, at):
     raw = bytearray((tmp_path / "undo.log").read_bytes())
     raw[0 if at == "head" else size - 3] ^= 1
     (tmp_path / "undo.log").write_bytes(raw)
-    with pytest.raises(CleanupIncomplete, match="checksum|head"):
+    with pytest.raises(CleanupIncomplete, match=r"checksum|head"):
         recover(tmp_path, State(tmp_path).undo)
