@@ -45,6 +45,7 @@ class Tables:
                 "autoinstall_known_extensions": "false", "preserve_insertion_order": "false",
             },
         )
+        self.con.execute("SET enable_progress_bar = false")
         for number, dtype in BLOCK_TYPES.items():
             self.con.execute(f"CREATE TABLE {TABLES[number]} ({', '.join(_columns(dtype))})")
         self.con.execute(_OTHERS)

@@ -108,6 +108,7 @@ def test_history_reads_rows_events_and_phases(tmp_path: Path):
         assert history.missing_arms == ()
         arm = history.arms[0]
         assert arm.label == "1x"
+        assert arm.one("SELECT current_setting('enable_progress_bar')") is False
         assert arm.one("SELECT count(*) FROM offers") == arm.one("SELECT count(*) FROM dones") == 552
         assert arm.phase("load") is not None
         assert arm.phase("nap") is None
