@@ -15,6 +15,7 @@ import resource
 import signal
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from harness.errors import MailgaleError
 from harness.load.engine import Engine
 from harness.load.spec import LoadSpec
 
+LAST_REPORT_S = 3.0
 UNREAD_BYTES_MAX = 8 << 20  #: reports that nobody reads are dropped beyond this
 
 
@@ -30,13 +32,15 @@ class Reporter:
 
     def __init__(self) -> None:
         self._pipe: asyncio.WriteTransport | None = None
+        self._closed = asyncio.Event()
 
     async def open(self, gone: Any) -> None:
         """Attach; ``gone()`` is called when the reader has closed its end."""
-        loop = asyncio.get_running_loop()
+        loop, closed = asyncio.get_running_loop(), self._closed
 
         class Closed(asyncio.Protocol):
             def connection_lost(self, exc: Exception | None) -> None:
+                closed.set()
                 gone()
 
         if _is_pipe(sys.stdout.fileno()):  # uvloop aborts the process on anything else
@@ -50,10 +54,12 @@ class Reporter:
         elif not self._pipe.is_closing() and self._pipe.get_write_buffer_size() < UNREAD_BYTES_MAX:
             self._pipe.write(text.encode())
 
-    def close(self) -> None:
-        """Let the rest go out."""
+    async def close(self) -> None:
+        """Let the rest go out, for at most LAST_REPORT_S."""
         if self._pipe is not None:
             self._pipe.close()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), LAST_REPORT_S)
 
 
 async def _run(spec: LoadSpec, steered: bool) -> None:
@@ -74,7 +80,7 @@ async def _run(spec: LoadSpec, steered: bool) -> None:
 
     loop.set_exception_handler(on_error)
     await engine.run()
-    report.close()
+    await report.close()
     if broken:
         error = broken[0].get("exception")
         raise MailgaleError(f"the engine broke: {broken[0].get('message')}: {error!r}", where="load engine") from error

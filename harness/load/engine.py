@@ -87,8 +87,8 @@ class Engine:
             for ticker in tickers:
                 ticker.cancel()
         reason = "stopped" if self._stop.is_set() else "deadline" if self._deadline_hit else "done"
+        self._tell()  # before the summary, which takes the increments
         self.ledger.event("load_end", reason=reason, steps=self.stats.summary(), **self.state())
-        self._tell()
         self.ledger.close()
         return reason
 
