@@ -240,6 +240,8 @@ class ImapClient(Asking):
 
     def data_received(self, data: bytes) -> None:
         """Octets from the server."""
+        if self.late():
+            return
         try:
             for parts in self._reader.feed(data):
                 if self.ended:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -94,6 +95,12 @@ class Link(asyncio.Protocol):
     def expect_nothing(self) -> None:
         """No deadline: the peer owes nothing."""
         self._due = 0.0
+
+    def late(self) -> bool:
+        """The deadline has passed although the timer could not fire, since the loop is busy reading a flood; ends the connection."""
+        if self._due and not self.ended and time.monotonic() > self._due + EARLY_S:
+            self.end(self.overdue())
+        return self.ended
 
     def _arm(self, due: float) -> None:
         self._armed = due

@@ -160,6 +160,8 @@ class PopClient(Asking):
 
     def data_received(self, data: bytes) -> None:
         """Octets from the server."""
+        if self.late():
+            return
         try:
             for line in self._reader.feed(data):
                 if self.ended:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.mail.imap_box import fetched
 from harness.mail.imap_syntax import mailbox, parse, string
-from harness.mail.wire import LINE_OCTETS_MAX, REPLY_LINES_MAX, Garbage, LineReader, ReplyReader, ResponseReader
+from harness.mail.wire import (
+    LINE_OCTETS_MAX,
+    REPLY_LINES_MAX,
+    Garbage,
+    LineReader,
+    ReplyReader,
+    ResponseReader,
+)
 
 STREAM = b"220 hi\r\n250-a\r\n250-b c\r\n250 d\r\n354\r\n250 bare\n421 4.3.2 bye\r\n"
 IMAPISH = b'* OK hi\r\n* 1 FETCH (UID 3 BODY[HEADER.FIELDS (X-A)] {5}\r\na)\r\nb FLAGS (\\Seen) X "q\\"}" Y NIL)\r\nA1 OK {x}\r\n* 2 FETCH (BODY[] {0}\r\n)\r\n'
@@ -17,7 +26,7 @@ cuts = st.lists(st.integers(0, 300), max_size=20)
 
 def pieces(data: bytes, at: list[int]) -> list[bytes]:
     marks = [0, *sorted(min(a, len(data)) for a in at), len(data)]
-    return [data[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(marks)]
 
 
 @given(cuts)
