@@ -40,7 +40,7 @@ def _kill_pod(f: Fault, grace_s: int | None) -> None:
     before = [f.pod(v) for v in f.victims]
     at_once = grace_s == 0
     processes = {p.name: _processes(f, p) for p in before} if at_once else {}
-    f.arm("whole", workload=f.workload, replicas=f.replicas)
+    f.arm("whole", workload=f.workload)
     f.say("begin", pods=[{"name": p.name, "uid": p.uid, "node": p.node} for p in before], grace_s=grace_s)
     for pod in before:
         if not f.world.gateway.delete_pod(pod.name, pod.namespace, grace_s, uid=pod.uid):
@@ -68,7 +68,7 @@ def container_kill(
 def _container_kill(f: Fault, container: str) -> None:
     before = [f.pod(v) for v in f.victims]
     found = {p.name: _living(f, p, container) for p in before}
-    f.arm("whole", workload=f.workload, replicas=f.replicas)
+    f.arm("whole", workload=f.workload)
     f.say("begin", processes={n: [p.pid for p in ps] for n, ps in found.items()})
     for pod in before:
         f.world.nodes.signal(pod.node, found[pod.name], "KILL")
@@ -102,7 +102,7 @@ def freeze(
 def _freeze(f: Fault, container: str, for_s: float) -> None:
     before = [f.pod(v) for v in f.victims]
     found = {p.name: _living(f, p, container) for p in before}
-    f.arm("whole", workload=f.workload, replicas=f.replicas)
+    f.arm("whole", workload=f.workload)
     for pod in before:
         f.arm("thaw", node=pod.node, processes=plain(found[pod.name]))
     f.say("begin", for_s=for_s, processes={n: [p.pid for p in ps] for n, ps in found.items()})
@@ -165,7 +165,7 @@ def _drain(f: Fault, for_s: float) -> None:
     meant = [p for p in f.world.cluster.pods(f.world.spec.namespace) if p.node in f.victims and _is_evicted(p)]
     if not meant:
         raise FaultFailed("no pod of this run is on these nodes, so nothing would be drained", where=", ".join(f.victims))
-    f.arm("whole", workload=f.workload, replicas=f.replicas)
+    f.arm("whole", workload=f.workload)
     _cordon_all(f, pods=[{"name": p.name, "uid": p.uid, "node": p.node} for p in meant])
     waiting, refused = list(meant), 0
 
@@ -214,7 +214,7 @@ def node_stop(
 
 
 def _node_stop(f: Fault, for_s: float) -> None:
-    f.arm("whole", workload=f.workload, replicas=f.replicas)
+    f.arm("whole", workload=f.workload)
     for node in f.victims:
         if not f.world.nodes.running(node):
             raise FaultFailed("does not run already", where=node)

@@ -95,11 +95,6 @@ class Fault:
             raise FaultFailed(f"the component '{self.component}' has no workload that is known", where=self.name)
         return known[0]
 
-    @property
-    def replicas(self) -> int:
-        """How many replicas the workload asks for."""
-        return int(self.world.workload(self.workload)["spec"].get("replicas", 1))
-
     def undo(self) -> list[str]:
         """Undo what is armed, last in first; what is left."""
         left = [why for armed in reversed(self.armed) if (why := self.world.undo_log.undo(armed))]

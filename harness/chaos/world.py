@@ -82,17 +82,18 @@ class Hands:
             raise FaultFailed("there is no such workload", where=f"{self.spec.namespace}/{workload}")
         return found
 
-    def whole(self, workload: str, replicas: int) -> str:
-        """"" when the workload asks for and has ``replicas`` ready pods of its newest kind, else what is missing."""
+    def whole(self, workload: str, replicas: int | None = None) -> str:
+        """"" when the workload has all the ready pods it asks for (and asks for ``replicas``, if given), else what is missing."""
         found = self.workload(workload)
         wanted, status = int(found["spec"].get("replicas", 1)), found.get("status", {})
         ready = int(status.get("readyReplicas", 0))
         seen = int(status.get("observedGeneration", 0)) >= int(found["metadata"].get("generation", 0))
-        if wanted == ready == replicas == int(status.get("replicas", 0)) and seen:
+        meant = wanted if replicas is None else replicas
+        if wanted == ready == meant == int(status.get("replicas", 0)) and seen:
             return ""
-        return f"{workload} asks for {wanted} and has {ready} ready of {replicas} meant"
+        return f"{workload} asks for {wanted} and has {ready} ready of {meant} meant"
 
-    def until_whole(self, workload: str, replicas: int, limit_s: float) -> str:
+    def until_whole(self, workload: str, replicas: int | None, limit_s: float) -> str:
         """Wait for :meth:`whole`; what is missing after ``limit_s``."""
         return until(lambda: self.whole(workload, replicas), limit_s)
 
@@ -103,7 +104,8 @@ class Hands:
         """
         op = str(entry["op"])
         if op == "whole":
-            return self.until_whole(str(entry["workload"]), int(entry["replicas"]), _UNDO_S)
+            # Whatever it asks for now: another fault may be scaling it meanwhile, and restores the number itself.
+            return self.until_whole(str(entry["workload"]), None, _UNDO_S)
         if op == "scale":
             if self.whole(str(entry["workload"]), int(entry["replicas"])):
                 self.gateway.scale(str(entry["workload"]), self.spec.namespace, int(entry["replicas"]))
