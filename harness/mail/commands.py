@@ -40,8 +40,9 @@ def needs_utf8(envelope: Envelope) -> bool:
 def head(envelope: Envelope, extensions: Mapping[str, str]) -> list[bytes]:
     """MAIL, one RCPT for each recipient, DATA."""
     notify = b""
-    if envelope.options.notify and "DSN" in extensions:
-        notify = b" NOTIFY=" + envelope.options.notify.encode()
+    options = envelope.options
+    if options.notify and "DSN" in extensions:
+        notify = b" NOTIFY=" + options.notify.encode()
     return [
         b"MAIL FROM:<%b>%b\r\n" % (envelope.sender, _mail_parameters(envelope, extensions)),
         *(b"RCPT TO:<%b>%b\r\n" % (recipient, notify) for recipient in envelope.recipients),
@@ -51,6 +52,8 @@ def head(envelope: Envelope, extensions: Mapping[str, str]) -> list[bytes]:
 
 def _mail_parameters(envelope: Envelope, extensions: Mapping[str, str]) -> bytes:
     options, words = envelope.options, []
+    if options is PLAIN_MAIL and not {"SIZE", "SMTPUTF8"} & extensions.keys():
+        return b""  # the ordinary case of a sink, kept short; mails that need SMTPUTF8 never come here without it
     size = len(envelope.body) if options.size is None and isinstance(envelope.body, bytes) else options.size
     if size is not None and "SIZE" in extensions:
         words.append(f" SIZE={size}")

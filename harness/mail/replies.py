@@ -139,7 +139,7 @@ class Dialogue:
     @property
     def accepted(self) -> int:
         """Recipients that the server took at RCPT."""
-        return sum(r.code < 300 for r in self.rcpts)
+        return sum([r.code < 300 for r in self.rcpts])
 
     @property
     def stage(self) -> Stage:
@@ -163,6 +163,8 @@ def settle(
         return [of_reply(Stage.MAIL, said.mail, rules=rules)] * recipients
     if said.mail is None:
         return [_unanswered(Stage.MAIL, why, last, rules)] * recipients
+    if recipients == 1 and len(said.dots) == 1 and said.dots[0].code < 300 and said.accepted == 1:
+        return [of_reply(Stage.DOT, said.dots[0], Outcome.OK)]  # the ordinary case, kept short
     ends = iter(_ends(said, lmtp, why, last, rules))
     rest = _unanswered(Stage.RCPT, why, last, rules)
     results = [next(ends) if r.code < 300 else of_reply(Stage.RCPT, r, rules=rules) for r in said.rcpts]

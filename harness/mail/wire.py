@@ -9,6 +9,7 @@ from __future__ import annotations
 LINE_OCTETS_MAX = 8192
 REPLY_LINES_MAX = 256
 REPLY_OCTETS_MAX = 65536
+_CODES = {b"%d" % code: code for code in range(200, 600)}
 
 
 class Garbage(Exception):
@@ -68,17 +69,18 @@ class ReplyReader:
 
     def _line(self, line: bytes, done: list[Reply]) -> None:
         code, mark = line[:3], line[3:4]
-        if not (code.isdigit() and b"200" <= code < b"600") or mark not in (b" ", b"-", b"\r", b""):
+        number = _CODES.get(code)
+        if number is None or mark not in (b" ", b"-", b"\r", b""):
             raise Garbage(f"not a reply: {line[:80]!r}")
         text = line[4:-1] if line.endswith(b"\r") else line[4:]
         if not self._lines and mark != b"-":
             if len(line) > LINE_OCTETS_MAX:
                 raise Garbage(f"a line of more than {LINE_OCTETS_MAX} octets")
-            done.append(Reply(int(code), [text]))
+            done.append(Reply(number, [text]))
             return
         self._more(code, text)
         if mark != b"-":
-            done.append(Reply(int(code), self._lines))
+            done.append(Reply(number, self._lines))
             self._lines, self._octets = [], 0
 
     def _more(self, code: bytes, text: bytes) -> None:
