@@ -311,3 +311,56 @@ def test_memory_of_the_whole_stack_stays_below_six_gib(stack: Any) -> None:
         summary = json.loads(stack.kubectl("get", "--raw", f"/api/v1/nodes/{node.removeprefix('node/')}/proxy/stats/summary"))
         used += sum(p.get("memory", {}).get("workingSetBytes", 0) for p in summary["pods"] if p["podRef"]["namespace"] == stack.namespace)
     assert 0 < used < 6 << 30
+
+
+def replies_to(stack: Any, client: str, mails: int, *, port: int = 10025) -> list[tuple[int, bytes]]:
+    """The last reply to each of ``mails`` mails that one client address sends as fast as it can.
+
+    At most nine a connection: from the tenth error on Postfix slows a session down, and ends it at the twentieth.
+    """
+    found: list[tuple[int, bytes]] = []
+    while len(found) < mails:
+        with ProxiedSMTP(stack.edge4, port, client) as smtp:
+            smtp.ehlo()
+            for _ in range(min(9, mails - len(found))):
+                code, text = smtp.mail("outside@example.net")
+                if code == 250:
+                    smtp.rcpt("user8@example.org")
+                    code, text = smtp.data(message("outside@example.net", "user8@example.org", secrets.token_hex(8)))
+                found.append((code, text))
+                smtp.rset()
+    return found
+
+
+@contextmanager
+def limited(stack: Any, workload: str, kind: str) -> Iterator[None]:
+    """What the variants shared-limit and pod-limit set, on the running stack, with a limit that any machine exceeds."""
+    stack.kubectl("set", "env", workload, f"LIMIT={kind}", "LIMIT_RATE=2 / 1s", "LIMIT_BURST=10")
+    try:
+        _rolled_out(stack, workload)
+        yield
+    finally:
+        stack.kubectl("set", "env", workload, "LIMIT-", "LIMIT_RATE-", "LIMIT_BURST-")
+        _rolled_out(stack, workload)
+
+
+def _rolled_out(stack: Any, workload: str) -> None:
+    stack.kubectl("rollout", "status", workload, "--timeout=50s")
+    until(lambda: _accepted(stack), "mail to pass again")
+
+
+@pytest.mark.parametrize(
+    ("workload", "kind", "text"),
+    [("deployment/filter", "shared", b"4.7.1 Rate limit exceeded (client)"), ("statefulset/mx", "pod", b"4.7.1 Error: too much mail from")],
+)
+def test_a_limit_defers_the_client_that_exceeds_it_and_no_other(stack: Any, workload: str, kind: str, text: bytes) -> None:
+    """The control first: without the variant the same client is not limited, so the check can fail."""
+    mails = 40
+    assert {code for code, _ in replies_to(stack, "198.51.100.90", mails)} == {250}
+    with limited(stack, workload, kind):
+        replies = replies_to(stack, "198.51.100.91", mails)
+        refused = [r for r in replies if r[0] != 250]
+        assert refused, "the limit took everything"
+        assert all(code in (450, 451) and text in said for code, said in refused)
+        assert replies[0][0] == 250
+        assert replies_to(stack, "198.51.100.92", 1)[0][0] == 250, "another client is not limited"
