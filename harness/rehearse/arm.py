@@ -131,19 +131,19 @@ def _observing(arm: ArmRun) -> Iterator[Child]:
 @contextmanager
 def _deployed(arm: ArmRun) -> Iterator[Stack]:
     """The arm's stack. Setting up is tried twice, and the second try is on record; a verdict never is."""
-    with arm.phase("deploy"):
-        try:
-            stack = _up(arm)
-        except StackFailed as error:
-            arm.incident(f"set-up failed and is tried once more: {error}", "deploy")
-            _down(arm, namespace_of(arm))
-            stack = _up(arm)
     try:
+        with arm.phase("deploy"):
+            try:
+                stack = _up(arm)
+            except StackFailed as error:
+                arm.incident(f"set-up failed and is tried once more: {error}", "deploy")
+                _down(arm, namespace_of(arm))
+                stack = _up(arm)
         yield stack
     finally:
         if not arm.keep_stack:
             with arm.phase("teardown"):
-                _down(arm, stack.namespace)
+                _down(arm, namespace_of(arm))
 
 
 def _down(arm: ArmRun, namespace: str) -> None:

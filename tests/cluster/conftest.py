@@ -10,6 +10,7 @@ import pytest
 from harness.cluster import kind
 from harness.model.target import Target
 from harness.support.checkout import Checkout
+from tests.cluster.conftest_stack import stack  # noqa: F401 - a fixture: one stack a session
 
 
 class CapturedProgress:
