@@ -189,6 +189,14 @@ class Gateway:
             query = {"fieldManager": FIELD_MANAGER}
             return self.cluster.api.call("PATCH", path, content_type=_PATCHES[how], query=query, body=patch)
 
+    def resize(self, pod: str, namespace: str, container: str, *, cpu: str) -> None:
+        """Set a running container's CPU limit (subresource ``resize``, Kubernetes ≥1.33); the container goes on running."""
+        with self._mutation("resize", f"Pod/{pod}", namespace, container=container, cpu=cpu):
+            self._guard("v1", "Pod", pod, namespace)
+            path = self.cluster.path_of("v1", "Pod", namespace, pod) + "/resize"
+            body = {"spec": {"containers": [{"name": container, "resources": {"limits": {"cpu": cpu}}}]}}
+            self.cluster.api.call("PATCH", path, content_type=STRATEGIC, body=body)
+
     def cordon(self, node: str, *, on: bool = True) -> None:
         """Make a node of our own kind cluster unschedulable, or schedulable again (``on=False``)."""
         with self._mutation("cordon" if on else "uncordon", f"Node/{node}", ""):

@@ -23,7 +23,7 @@ from harness.model.target import Target
 from harness.rehearse import specs
 from harness.rehearse.children import Child
 from harness.rehearse.order import faults_of
-from harness.stack import isolation, lifecycle
+from harness.stack import isolation, lifecycle, relief
 from harness.stack.catalogue import components
 from harness.stack.deployed import Stack
 from harness.store.log import LogWriter
@@ -106,6 +106,8 @@ def run_arm(arm: ArmRun) -> None:
         with arm.phase("settle"):
             _settle(arm, census)
         with arm.phase("census"):
+            for slow in relief.lift_cpu_limits(stack, record=_recorder(arm)):
+                arm.progress.note(slow)
             _census(arm, census)
         _pods(arm, stack, "pods_at_end")
         if not observer.stop():

@@ -24,6 +24,7 @@ MUTATIONS: dict[str, Callable[[Gateway], object]] = {
     "evict": lambda g: g.evict("mx-0", NAMESPACE),
     "exec": lambda g: g.exec(NAMESPACE, "mx-0", "mx", ["true"]),
     "scale": lambda g: g.scale("StatefulSet/mx", NAMESPACE, 2),
+    "resize": lambda g: g.resize("mx-0", NAMESPACE, "mx", cpu="1"),
     "patch": lambda g: g.patch("v1", "ConfigMap", "c", NAMESPACE, {"data": {}}),
     "delete_namespace": lambda g: g.delete_namespace(NAMESPACE),
 }
@@ -36,6 +37,7 @@ CLUSTER_WIDE: dict[str, Callable[[Gateway], object]] = {
 @pytest.fixture
 def full(api: FakeApi) -> FakeApi:
     api.put(POD, {"kind": "Pod", "metadata": {"name": "mx-0"}, "spec": {}, "status": {}})
+    api.put(f"{POD}/resize", {"kind": "Pod", "metadata": {"name": "mx-0"}})
     api.put(f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/mx", {"metadata": {"name": "mx"}})
     api.put(f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/mx/scale", {"spec": {"replicas": 1}})
     api.put(f"/api/v1/namespaces/{NAMESPACE}/configmaps/c", {"metadata": {"name": "c"}})
