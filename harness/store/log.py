@@ -47,7 +47,7 @@ class LogWriter:
     def event(self, kind: str, **fields: Any) -> None:
         """Buffer one JSON event. ``t`` is now unless given."""
         fields.setdefault("t", now_ns())
-        self._events += json.dumps({"kind": kind, **fields}, separators=(",", ":"), default=str).encode() + b"\n"
+        self._events += _line({"kind": kind, **fields})
 
     def rows(self, block_type: int, payload: bytes | bytearray) -> None:
         """Write packed rows (see store.ops) as one block, at once; events that wait go before them."""
@@ -109,6 +109,12 @@ class LogWriter:
 def _framed(block_type: int, payload: bytes | bytearray) -> bytes:
     body = bytes((block_type,)) + payload
     return struct.pack("<II", len(body), zlib.crc32(body)) + body
+
+
+def _line(event: dict[str, Any]) -> bytes:
+    """One event as a line. What is no Unicode text (a lone surrogate, from octets that were no UTF-8) becomes ``?``."""
+    text = json.dumps(event, separators=(",", ":"), default=str, ensure_ascii=False)
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 @dataclass(frozen=True)
