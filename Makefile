@@ -50,6 +50,7 @@ examples: setup
 	  run=$$(ls -d reports/runs/*-"$$name"-* | sort | tail -n 1); \
 	  mkdir -p reports/examples/"$$name"; \
 	  cp "$$run"/report.html "$$run"/summary.md "$$run"/verdict.json "$$run"/junit.xml reports/examples/"$$name"/; \
+	  deploy/picture reports/examples/"$$name"/report.html reports/examples/"$$name"/report.png; \
 	done
 
 # What was made here, but for runs and the cluster ('mailgale cluster down').

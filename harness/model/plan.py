@@ -81,6 +81,7 @@ class Plan:
     findings: tuple[str, ...] = ()  #: names of modules in harness.claims
     budget: Mapping[str, float] = field(default_factory=dict)  #: minutes, mails, pods_killed
     held_constant: Mapping[str, str] = field(default_factory=dict)  #: what else could bound the intake, printed
+    stack_params: Mapping[str, str] = field(default_factory=dict)  #: keys of run-params beside the standard ones, e.g. LIMIT_RATE
     experiment: Mapping[str, Any] = field(default_factory=dict)  #: the chaostoolkit part as it stands in the file
     source: str = ""  #: path of the file
     sha256: str = ""  #: of the file's bytes

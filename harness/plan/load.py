@@ -54,6 +54,7 @@ def load_plan(path: Path, catalogue: Catalogue, *, shown_as: str = "") -> Plan:
         findings=tuple(block.findings),
         budget=block.budget.model_dump(),
         held_constant=block.held_constant,
+        stack_params=block.stack,
         experiment={k: v for k, v in source.data.items() if k != "extensions"},
         source=shown_as or str(path),
         sha256=source.sha256,

@@ -74,4 +74,5 @@ class PlanBlock(_Strict):
     arms: list[ArmBlock] = Field(min_length=1)
     faults: list[FaultBlock] = Field(default_factory=list)
     checks: dict[Name, CheckBlock] = Field(min_length=1)
+    stack: dict[str, str] = Field(default_factory=dict, description="keys of the ConfigMap run-params for every arm, e.g. LIMIT_RATE")
     held_constant: dict[str, str] = Field(default_factory=dict)

@@ -165,7 +165,8 @@ def with_queues(checkout: Checkout) -> tuple[str, ...]:
 def _up(arm: ArmRun) -> Stack:
     return lifecycle.up(
         arm.target, arm.checkout, profile=arm.plan.profile, variants=arm.arm.variants, users=arm.plan.users,
-        time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, progress=arm.progress, record=_recorder(arm),
+        time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides=arm.plan.stack_params,
+        progress=arm.progress, record=_recorder(arm),
     )
 
 
