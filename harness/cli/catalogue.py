@@ -108,7 +108,13 @@ def _comment(path: Path) -> str:
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# ").strip())
-    return _first_line(" ".join(lines))
+    return _first_sentence(" ".join(lines))
+
+
+def _first_sentence(text: str) -> str:
+    """Up to the first full stop that ends a sentence."""
+    head, stop, _ = text.strip().partition(". ")
+    return head + stop.strip()
 
 
 def _first_line(text: str) -> str:
