@@ -345,7 +345,7 @@ def limited(stack: Any, workload: str, kind: str) -> Iterator[None]:
 
 
 def _rolled_out(stack: Any, workload: str) -> None:
-    stack.kubectl("rollout", "status", workload, "--timeout=50s")
+    stack.kubectl("rollout", "status", workload, "--timeout=150s", timeout_s=160)  # preStop may take 38 s
     until(lambda: _accepted(stack), "mail to pass again")
 
 
