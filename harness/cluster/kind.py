@@ -109,11 +109,13 @@ def current(checkout: Checkout) -> Target | None:
 
 
 def load_images(engine: Engine, checkout: Checkout, refs: Iterable[str], progress: Progress) -> None:
-    """Bring images to all nodes: only what a node lacks, in one save, all nodes side by side.
+    """Bring images to all workers: only what a node lacks, in one save, all nodes side by side.
 
     :raises ClusterFailed: there is no cluster, the engine lacks an image, or a node does not take it.
     """
-    members = [c.name for c in found.nodes(found.containers(engine, checkout.cluster_name))]
+    there = found.nodes(found.containers(engine, checkout.cluster_name))
+    # Nothing of ours runs on a control plane (it is tainted), unless there is nothing else.
+    members = [c.name for c in there if c.role == "worker"] or [c.name for c in there]
     if not members:
         raise ClusterFailed("there is no cluster to bring images to", where=checkout.cluster_name, todo="mailgale cluster up")
     load.load(engine, members, refs, progress)
