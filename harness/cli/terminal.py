@@ -13,7 +13,6 @@ from rich.console import Console
 
 from harness.support.progress import Progress
 
-
 #: Width of tables where there is no terminal to ask.
 PIPED_COLUMNS = 160
 

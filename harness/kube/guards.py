@@ -27,7 +27,7 @@ RUN = "mailgale.dev/run"
 #: Cluster-scoped kinds that a stack may need. Nodes are judged apart.
 CLUSTER_KINDS = frozenset({"PersistentVolume", "StorageClass", "ClusterRole", "ClusterRoleBinding"})
 #: Cluster-scoped objects that two checkouts on one cluster share.
-SHARED_NAMES = frozenset({"mailgale-shared"})
+SHARED_NAMES = frozenset({"mailgale-volumes"})
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
 
 

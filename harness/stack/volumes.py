@@ -15,7 +15,7 @@ from typing import Any
 from harness.errors import CleanupIncomplete, GuardRefused
 from harness.model.target import Target
 
-STORAGE_CLASS = "mailgale-shared"
+STORAGE_CLASS = "mailgale-volumes"
 NODE_DIRECTORY = "/var/lib/mailgale/volumes"
 #: A StatefulSet may be scaled up to this many pods in the middle of a run.
 ORDINALS_MIN = 4
@@ -78,10 +78,14 @@ def _claim_specs(manifests: Sequence[Manifest]) -> Iterator[dict[str, Any]]:
             yield template["spec"]
 
 
+#: With ``Immediate`` a pod that the scheduler looked at before its claim was bound can be forgotten for five minutes.
+_BINDING = "WaitForFirstConsumer"
+
+
 def _storage_class() -> Manifest:
     return {
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": STORAGE_CLASS},
-        "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "Immediate", "reclaimPolicy": "Retain",
+        "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": _BINDING, "reclaimPolicy": "Retain",
     }
 
 

@@ -26,7 +26,7 @@ spec:
         - {name: queue-status, image: "mailgale/queue-status:dev"}
   volumeClaimTemplates:
     - metadata: {name: spool}
-      spec: {storageClassName: mailgale-shared, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+      spec: {storageClassName: mailgale-volumes, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
