@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from harness.rehearse.order import faults_of
 from harness.stack import isolation, lifecycle, relief
 from harness.stack.catalogue import components
 from harness.stack.deployed import Stack
+from harness.stack.images import Image
 from harness.store.log import LogWriter
 from harness.store.run import ArmDir
 from harness.support.checkout import Checkout
@@ -51,6 +52,7 @@ class ArmRun:
     secrets: Path
     prove_isolation: bool
     progress: Progress
+    images: Mapping[str, Image]
     keep_stack: bool = False
 
     def __post_init__(self) -> None:
@@ -166,7 +168,7 @@ def _up(arm: ArmRun) -> Stack:
     return lifecycle.up(
         arm.target, arm.checkout, profile=arm.plan.profile, variants=arm.arm.variants, users=arm.plan.users,
         time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides=arm.plan.stack_params,
-        progress=arm.progress, record=_recorder(arm),
+        progress=arm.progress, record=_recorder(arm), prepared=arm.images,
     )
 
 

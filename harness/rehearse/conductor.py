@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from harness.rehearse.arm import ArmRun, run_arm
 from harness.rehearse.meta import what_is_tested
 from harness.rehearse.order import Options, arms_in_order
 from harness.stack import lifecycle
+from harness.stack.images import Image
 from harness.store.log import LogWriter
 from harness.store.run import RunDir
 from harness.support.checkout import Checkout
@@ -47,13 +48,13 @@ def rehearse(plan: Plan, target: Target, checkout: Checkout, options: Options, p
     order = arms_in_order(plan, options)
     with checkout.lock("run"), progress.stage(f"{plan.name}: {len(order)} arms"):
         images_begin = time.monotonic()
-        lifecycle.prepare(target, checkout, profile=plan.profile, progress=progress)
+        images = lifecycle.prepare(target, checkout, profile=plan.profile, progress=progress)
         timings = {"setup": round(setup_s, 1), "images": round(time.monotonic() - images_begin, 1)}
-        meta = what_is_tested(plan, target, checkout, options)
+        meta = {**what_is_tested(plan, target, checkout, options), "images": {i.ref: i.id for i in images.values()}}
         run = RunDir.create(checkout.runs, plan, meta, arms=order)
         problem: MailgaleError | None = None
         try:
-            _arms(plan, target, checkout, options, progress, run, order, timings)
+            _arms(plan, target, checkout, options, progress, run, order, timings, images)
         except MailgaleError as error:
             problem = error
         except KeyboardInterrupt:
@@ -63,7 +64,7 @@ def rehearse(plan: Plan, target: Target, checkout: Checkout, options: Options, p
 
 def _arms(
     plan: Plan, target: Target, checkout: Checkout, options: Options, progress: Progress,
-    run: RunDir, order: list[tuple[int, str]], timings: dict[str, float],
+    run: RunDir, order: list[tuple[int, str]], timings: dict[str, float], images: Mapping[str, Image],
 ) -> None:
     begin = time.monotonic()
     with LogWriter(run.conductor_log, "conductor") as log, _secrets(checkout) as private:
@@ -73,7 +74,7 @@ def _arms(
             log.flush()
             arm = ArmRun(
                 plan, plan.arm(name), block, run.run_id, run.arm(block, name), target, checkout, private,
-                prove_isolation=n == 0, progress=progress, keep_stack=options.keep_stack and n == len(order) - 1,
+                prove_isolation=n == 0, progress=progress, images=images, keep_stack=options.keep_stack and n == len(order) - 1,
             )
             with progress.stage(f"arm {name} ({n + 1} of {len(order)})"):
                 try:

@@ -52,12 +52,14 @@ def up(
     overrides: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     record: Record | None = None,
+    prepared: Mapping[str, images.Image] | None = None,
 ) -> Stack:
     """Build what is missing, deploy, and wait until mail passes through the edge. Idempotent: what is up and the same stays.
 
     :param suffix: the namespace is ``mailgale-<checkout id>-<suffix>``.
     :param overrides: further keys of ``run-params``.
     :param record: told of every change to the cluster.
+    :param prepared: images as of :func:`prepare`; what they hold is deployed, even if the checkout has changed since.
     :raises UsageError: no such profile, variant or parameter.
     :raises StackFailed: images, manifests or readiness; what was deployed is still there, to be looked at or taken down.
     :raises GuardRefused: the cluster or the namespace is not ours.
@@ -68,7 +70,7 @@ def up(
     with say.stage("render"):
         plain = kustomize(checkout, profile=profile, variants=variants, namespace=namespace)
     _edge_is_free(cluster, target, namespace)
-    refs = _images(target, checkout, plain, say)
+    refs = prepared if prepared is not None and set(images_of(plain)) <= set(prepared) else _images(target, checkout, plain, say)
     params = Params(
         namespace, users, time_scale, target.generator_networks, target.pod_networks, overrides=dict(overrides or {}),
         dns_address=_dns_address(cluster, namespace),
