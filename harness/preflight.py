@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.chaos.targets import faults_of
+from harness.dns.lab import prove_names
 from harness.errors import NotReady
 from harness.kube.client import Cluster
 from harness.model.faults import KINDS
 from harness.model.plan import FaultSpec, Plan
 from harness.model.target import Target
-from harness.rehearse.order import faults_of
 from harness.stack import isolation, lifecycle
 from harness.stack.catalogue import components
 from harness.support.checkout import Checkout
@@ -82,6 +83,7 @@ def prove_isolation(plan: Plan, target: Target, checkout: Checkout, progress: Pr
             target, checkout, profile=plan.profile, variants=arm.variants, users=plan.users, time_scale=plan.time_scale,
             suffix="preflight", progress=progress,
         )
+        prove_names(stack)
         proof = isolation.prove_nothing_leaves(stack, checkout, progress=progress)
     finally:
         lifecycle.down(namespace, target=target, checkout_id=checkout.id, progress=progress)

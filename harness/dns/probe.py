@@ -6,10 +6,11 @@ of the real world: a mail can only leave if a name leads out. Talk: T09, T30. So
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import dns.exception
 import dns.flags
@@ -19,7 +20,19 @@ import dns.rdatatype
 
 from harness.errors import NotReady
 
-Connect = Callable[[], socket.socket]
+
+class Channel(Protocol):
+    """What is needed of a connected stream socket."""
+
+    def settimeout(self, value: float | None, /) -> None: ...
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+
+#: Opens a connection to the DNS; a socket is its own context manager.
+Connect = Callable[[], AbstractContextManager[Channel]]
 _HEAD = struct.Struct("!H")
 
 
@@ -47,7 +60,7 @@ class Expectation:
 def ask(connect: Connect, name: str, rdtype: str, *, timeout_s: float = 5.0) -> Answer:
     """Ask one question over a TCP connection of its own.
 
-    :param connect: returns a connected stream socket; it is closed here.
+    :param connect: opens the connection; it is closed here.
     :raises NotReady: no connection, no answer within ``timeout_s``, or bytes that are no answer to the question.
     """
     query = dns.message.make_query(name, rdtype)
@@ -65,7 +78,7 @@ def ask(connect: Connect, name: str, rdtype: str, *, timeout_s: float = 5.0) -> 
     return Answer(name, rdtype, dns.rcode.to_text(reply.rcode()), tuple(sorted(_data(reply, rdtype))))
 
 
-def _exactly(channel: socket.socket, size: int) -> bytes:
+def _exactly(channel: Channel, size: int) -> bytes:
     got = b""
     while len(got) < size:
         part = channel.recv(size - len(got))

@@ -13,7 +13,8 @@ from harness.census.spec import CensusSpec
 from harness.chaos import lease
 from harness.chaos import runner as chaos_runner
 from harness.chaos.runner import ChaosProcess
-from harness.chaos.targets import resolve
+from harness.chaos.targets import faults_of, resolve
+from harness.dns.lab import prove_names
 from harness.errors import CommandFailed, NotReady, NotSupported, StackFailed
 from harness.kube.client import Cluster
 from harness.kube.gateway import Mutation
@@ -22,7 +23,6 @@ from harness.model.plan import Arm, Plan
 from harness.model.target import Target
 from harness.rehearse import specs
 from harness.rehearse.children import Child
-from harness.rehearse.order import faults_of
 from harness.stack import isolation, lifecycle, relief
 from harness.stack.catalogue import components
 from harness.stack.deployed import Stack
@@ -183,8 +183,9 @@ def _recorder(arm: ArmRun) -> Callable[[Mutation], None]:
 
 def _isolated(arm: ArmRun, stack: Stack) -> None:
     """Nothing runs unless it is proven that nothing can leave (exit 7)."""
+    asked = prove_names(stack)
     proof = isolation.prove_nothing_leaves(stack, arm.checkout, progress=arm.progress)
-    arm.log.event("isolation", canary=list(proof.canary), nodes=list(proof.nodes), tried=proof.tried, unproven=list(proof.unproven))
+    arm.log.event("isolation", dns=asked, canary=list(proof.canary), nodes=list(proof.nodes), tried=proof.tried, unproven=list(proof.unproven))
     arm.log.flush()
 
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from harness.errors import UsageError
-from harness.model.plan import FaultSpec, Plan
+from harness.model.plan import Plan
 from harness.plan.catalogue import nearest
 
 
@@ -38,11 +38,6 @@ def arms_in_order(plan: Plan, options: Options) -> list[tuple[int, str]]:
         random.Random(f"{plan.seed}/{block}").shuffle(shuffled)
         order += [(block, name) for name in shuffled]
     return order
-
-
-def faults_of(plan: Plan, arm: str) -> tuple[FaultSpec, ...]:
-    """The faults that strike in ``arm``."""
-    return tuple(f for f in plan.faults if not f.arms or arm in f.arms)
 
 
 def _chosen(plan: Plan, wanted: str) -> list[str]:

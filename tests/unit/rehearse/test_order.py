@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from harness.chaos.targets import faults_of
 from harness.cli.catalogue import find_plan
 from harness.errors import UsageError
-from harness.rehearse.order import Options, arms_in_order, faults_of
+from harness.rehearse.order import Options, arms_in_order
 from harness.support.checkout import Checkout
 
 PLAN = find_plan(Checkout.find(), "friday-burst")
