@@ -335,7 +335,7 @@ def replies_to(stack: Any, client: str, mails: int, *, port: int = 10025) -> lis
 @contextmanager
 def limited(stack: Any, workload: str, kind: str) -> Iterator[None]:
     """What the variants shared-limit and pod-limit set, on the running stack, with a limit that any machine exceeds."""
-    stack.kubectl("set", "env", workload, f"LIMIT={kind}", "LIMIT_RATE=2 / 1s", "LIMIT_BURST=10")
+    stack.kubectl("set", "env", workload, f"LIMIT={kind}", "LIMIT_RATE=2 / 60s", "LIMIT_BURST=10")
     try:
         _rolled_out(stack, workload)
         yield
