@@ -346,7 +346,14 @@ def limited(stack: Any, workload: str, kind: str) -> Iterator[None]:
 
 def _rolled_out(stack: Any, workload: str) -> None:
     stack.kubectl("rollout", "status", workload, "--timeout=150s", timeout_s=160)  # preStop may take 38 s
+    # "Rolled out" leaves old pods that are still stopping, and they still answer.
+    until(lambda: not _stopping(stack), "the old pods to be gone", deadline_s=90)
     until(lambda: _accepted(stack), "mail to pass again")
+
+
+def _stopping(stack: Any) -> bool:
+    pods = json.loads(stack.kubectl("get", "pods", "-o", "json"))["items"]
+    return any("deletionTimestamp" in p["metadata"] for p in pods)
 
 
 @pytest.mark.parametrize(
