@@ -104,7 +104,7 @@ def expectations(namespace: str, *, cluster_domain: str = "cluster.local") -> tu
         Expectation("example.com.", "MX", why="the made-up internet"),
         Expectation(f"omgi.iij.ad.jp.default.svc.{cluster_domain}.", "A", "NXDOMAIN", False, "search domains end in NXDOMAIN (T30)"),
         Expectation("omgi.iij.ad.jp.test.example.com.", "A", "NXDOMAIN", False, "foreign search domains end in NXDOMAIN (T30)"),
-        Expectation("deb.debian.org.", "A", "NXDOMAIN", False, "the real world is not known here"),
+        Expectation("www.debian.org.", "A", "NXDOMAIN", False, "the real world is not known here"),
     )
 
 

@@ -34,7 +34,7 @@ from harness.support.progress import Progress, SilentProgress
 
 PROBE = "isolation-probe"
 #: Of the real world. Looked up only, never connected to; were they answered, a query would have left.
-OUTSIDE_NAMES = ("deb.debian.org", "www.kernel.org", "www.iana.org")
+OUTSIDE_NAMES = ("www.debian.org", "www.kernel.org", "www.iana.org")
 _CONNECT_S = 2
 _ARRIVES_S = 5.0
 _READY_S = 60.0
