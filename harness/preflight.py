@@ -77,7 +77,7 @@ def prove_isolation(plan: Plan, target: Target, checkout: Checkout, progress: Pr
     :raises GuardRefused: something can leave, or it cannot be proven (exit 7).
     """
     arm = plan.arms[0]
-    namespace = f"mailgale-{checkout.id}-preflight"
+    namespace = checkout.namespace("preflight")
     try:
         stack = lifecycle.up(
             target, checkout, profile=plan.profile, variants=arm.variants, users=plan.users, time_scale=plan.time_scale,

@@ -22,6 +22,7 @@ from harness.model.component import Component
 from harness.model.plan import Plan
 from harness.model.target import Target
 from harness.support.checkout import Checkout
+from harness.support.shell import kill_group
 
 EXPERIMENT, SETTINGS, JOURNAL, OUTPUT = "experiment.json", "chaos-settings.yaml", "journal.json", "chaos.out"
 _STOP_S = 30.0
@@ -127,12 +128,3 @@ def recover(arm_dir: Path) -> list[str]:
 def recover_run(arm_dirs: Iterable[Path]) -> list[str]:
     """:func:`recover` for several arms, the last one first."""
     return [line for path in reversed(list(arm_dirs)) for line in recover(path)]
-
-
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the process and all that it started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.wait()

@@ -16,7 +16,6 @@ from harness.chaos.runner import ChaosProcess
 from harness.chaos.targets import faults_of, resolve
 from harness.dns.lab import prove_names
 from harness.errors import CommandFailed, NotReady, NotSupported, StackFailed
-from harness.kube.client import Cluster
 from harness.kube.gateway import Mutation
 from harness.load import runner as load_runner
 from harness.model.plan import Arm, Plan
@@ -156,7 +155,7 @@ def _down(arm: ArmRun, namespace: str) -> None:
 
 def namespace_of(arm: ArmRun) -> str:
     """The namespace of the arm's stack."""
-    return f"mailgale-{arm.checkout.id}-{arm.suffix}"
+    return arm.checkout.namespace(arm.suffix)
 
 
 def with_queues(checkout: Checkout) -> tuple[str, ...]:
@@ -190,7 +189,7 @@ def _isolated(arm: ArmRun, stack: Stack) -> None:
 
 
 def _pods(arm: ArmRun, stack: Stack, kind: str) -> None:
-    pods = Cluster(arm.target).pods(stack.namespace)
+    pods = stack.cluster.pods(stack.namespace)
     arm.log.event(kind, pods=[specs.pod(p) for p in pods])
     arm.log.flush()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.census.spec import CensusSpec, Server
@@ -46,7 +47,7 @@ def load(arm: ArmRun, stack: Stack) -> LoadSpec:
     )
 
 
-def ca_file(arm: ArmRun, stack: Stack) -> Any:
+def ca_file(arm: ArmRun, stack: Stack) -> Path:
     """The run's CA as a file."""
     path = arm.secrets / "ca.pem"
     path.write_text(stack.ca_pem)

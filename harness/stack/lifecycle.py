@@ -65,7 +65,7 @@ def up(
     :raises GuardRefused: the cluster or the namespace is not ours.
     """
     say = progress or SilentProgress()
-    namespace, cluster = f"mailgale-{checkout.id}-{suffix}", Cluster(target)
+    namespace, cluster = checkout.namespace(suffix), Cluster(target)
     gateway = Gateway(cluster, checkout.id, run_id, record)
     with say.stage("render"):
         plain = kustomize(checkout, profile=profile, variants=variants, namespace=namespace)
@@ -92,7 +92,7 @@ def prepare(target: Target, checkout: Checkout, *, profile: str, progress: Progr
 
     :return: the images by name. Errors as of :func:`up`.
     """
-    plain = kustomize(checkout, profile=profile, variants=(), namespace=f"mailgale-{checkout.id}-prepare")
+    plain = kustomize(checkout, profile=profile, variants=(), namespace=checkout.namespace("prepare"))
     return _images(target, checkout, plain, progress)
 
 
@@ -149,7 +149,7 @@ def status(target: Target, checkout: Checkout) -> list[str]:
 
 def find(target: Target, checkout: Checkout, suffix: str) -> Stack | None:
     """A deployed stack read back from the cluster, or None; whether it is ready is not looked at."""
-    cluster, namespace = Cluster(target), f"mailgale-{checkout.id}-{suffix}"
+    cluster, namespace = Cluster(target), checkout.namespace(suffix)
     facts, secret = _facts(cluster, namespace), cluster.find("v1", "Secret", "run-secrets", namespace)
     if not facts or secret is None:
         return None

@@ -102,7 +102,7 @@ def render_preview(checkout: Checkout, *, profile: str, variants: Sequence[str])
 
     Errors as of :func:`kustomize` and :func:`render`.
     """
-    namespace = f"mailgale-{checkout.id}-preview"
+    namespace = checkout.namespace("preview")
     found = kustomize(checkout, profile=profile, variants=variants, namespace=namespace)
     params = Params(namespace, 200, 30.0, ("192.0.2.0/24",), ("10.244.0.0/16",))
     labels = {MANAGED_BY: MANAGER, CHECKOUT: checkout.id}

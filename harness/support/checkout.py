@@ -38,6 +38,10 @@ class Checkout:
     def cluster_name(self) -> str:
         return f"mailgale-{self.id}"
 
+    def namespace(self, suffix: str) -> str:
+        """The namespace of this checkout's stack called ``suffix``."""
+        return f"mailgale-{self.id}-{suffix}"
+
     @property
     def state(self) -> Path:
         """Per-checkout state that git ignores: kubeconfig, locks, tools."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.errors import CommandFailed
 
@@ -60,10 +61,10 @@ def run(
     try:
         out, err = process.communicate(input, timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        _kill_group(process)
+        kill_group(process)
         raise CommandFailed(f"no end after {timeout_s:.0f} s", where=shlex.join(words)) from None
     except BaseException:
-        _kill_group(process)
+        kill_group(process)
         raise
     if check and process.returncode != 0:
         raise CommandFailed(f"exit {process.returncode}: {tail(err or out)}", where=shlex.join(words))
@@ -92,7 +93,7 @@ def stream(
         env={**os.environ, **(env or {})},
         start_new_session=True,
     )
-    timer = threading.Timer(timeout_s, _kill_group, [process])
+    timer = threading.Timer(timeout_s, kill_group, [process])
     timer.start()
     try:
         assert process.stdout is not None
@@ -101,7 +102,7 @@ def stream(
             on_line(line.rstrip("\n"))
         process.wait()
     except BaseException:
-        _kill_group(process)
+        kill_group(process)
         raise
     finally:
         timer.cancel()
@@ -114,7 +115,8 @@ def tail(text: str) -> str:
     return "\n".join(text.rstrip().splitlines()[-_TAIL_LINES:])
 
 
-def _kill_group(process: subprocess.Popen[str]) -> None:
+def kill_group(process: subprocess.Popen[Any]) -> None:
+    """SIGKILL to the process and all that it started, and wait for its end."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
