@@ -49,7 +49,7 @@ class CheckBlock(_Strict):
 
 
 class Budget(_Strict):
-    """The run stops when one of these is reached (exit 9)."""
+    """For each block of arms: before an arm, the run ends when minutes or mails are used up (exit 9); more ``pods_killed`` are refused (exit 7)."""
 
     minutes: float = Field(gt=0)
     mails: int = Field(gt=0)

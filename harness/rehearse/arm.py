@@ -56,6 +56,7 @@ class ArmRun:
 
     def __post_init__(self) -> None:
         self.timings: dict[str, float] = {}
+        self.offered = 0.0  #: mails that the load offered, for the budget
         self.log = LogWriter(self.directory.conductor_log, "conductor")
 
     @property
@@ -231,6 +232,7 @@ def _load(arm: ArmRun, stack: Stack) -> None:
         arm.incident(str(error), "load")
     finally:
         process.stop()
+        arm.offered = float(process.state().get("offered", 0))
 
 
 def _heal(arm: ArmRun, faults: ChaosProcess | None) -> None:

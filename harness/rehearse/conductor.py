@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import BudgetExceeded, Interrupted, MailgaleError
+from harness.errors import Interrupted, MailgaleError
 from harness.model.plan import Plan
 from harness.model.target import Target
 from harness.rehearse.arm import ArmRun, run_arm
+from harness.rehearse.budget import Allowance
 from harness.rehearse.meta import what_is_tested
 from harness.rehearse.order import Options, arms_in_order
 from harness.stack import lifecycle
@@ -66,10 +67,10 @@ def _arms(
     plan: Plan, target: Target, checkout: Checkout, options: Options, progress: Progress,
     run: RunDir, order: list[tuple[int, str]], timings: dict[str, float], images: Mapping[str, Image],
 ) -> None:
-    begin = time.monotonic()
+    allowance = Allowance(plan, options.blocks)
     with LogWriter(run.conductor_log, "conductor") as log, _secrets(checkout) as private:
         for n, (block, name) in enumerate(order):
-            _within_budget(plan, begin)
+            allowance.check()
             log.event("arm", block=block, arm=name, edge="begin")
             log.flush()
             arm = ArmRun(
@@ -81,14 +82,9 @@ def _arms(
                     run_arm(arm)
                 finally:
                     timings.update({f"{block}-{name}/{k}": v for k, v in arm.timings.items()})
+                    allowance.spend(arm.offered)
             log.event("arm", block=block, arm=name, edge="end")
             log.flush()
-
-
-def _within_budget(plan: Plan, begin: float) -> None:
-    minutes = (time.monotonic() - begin) / 60
-    if minutes > plan.budget.get("minutes", float("inf")):
-        raise BudgetExceeded(f"{minutes:.0f} minutes are over the plan's budget", where=plan.source)
 
 
 def _seal(run: RunDir, timings: dict[str, float], problem: MailgaleError | None, progress: Progress) -> str:
