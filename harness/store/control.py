@@ -8,6 +8,8 @@ from harness.store.history import SECOND, ArmHistory, Span
 from harness.store.spans import ORDINARY
 
 _FAIL = int(Outcome.FAIL)
+#: Mail that becomes due just before the intake deadline, or after it in the tail, cannot be accepted by it: it gets this long.
+GRACE_S = 30.0
 
 
 def control_figures(arm: ArmHistory, span: Span) -> dict[str, float]:
@@ -41,8 +43,9 @@ def _mails(arm: ArmHistory, span: Span) -> dict[str, float]:
 
 
 def late(arm: ArmHistory, span: Span) -> str:
-    """Mails that were not accepted by the intake deadline, counted from the burst's begin."""
+    """Mails that were not accepted by the intake deadline, counted from the burst's begin; one that is due later than ``GRACE_S`` before it, by its own."""
     deadline = span.begin + int(arm.plan.load.intake_deadline_s * SECOND)
-    return f"f.state <> 'not_counted' AND NOT ({planted('f.flags')}) AND (f.t_ok IS NULL OR f.t_ok > {deadline})"
+    own = f"greatest({deadline}, f.t_due + {int(GRACE_S * SECOND)})"
+    return f"f.state <> 'not_counted' AND NOT ({planted('f.flags')}) AND (f.t_ok IS NULL OR f.t_ok > {own})"
 
 

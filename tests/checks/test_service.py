@@ -132,6 +132,15 @@ class TestRateControl:
 
         assert judged("rate-control", spoil, arm="1x-limit").figures["late"] == 1
 
+    @pytest.mark.parametrize(("took_s", "late_mails"), [(0.1, 0), (29, 0), (31, 1)])
+    def test_mail_that_is_due_after_the_deadline_has_one_of_its_own(self, judged, took_s, late_mails):
+        def spoil(a: ArmBuilder):
+            mail = next(m for m in reversed(a.mails) if m.population is Population.STEADY)
+            mail.t_due = 26.0 + 152
+            mail.attempts[-1].t, mail.attempts[-1].t_done = mail.t_due, mail.t_due + took_s
+
+        assert judged("rate-control", spoil, arm="1x-limit").figures["late"] == late_mails
+
     def test_refusals_fail(self, judged):
         v = judged("rate-control", lambda a: a.end_attempt(4, FAIL, Stage.DOT, 550), arm="1x-limit")
         assert (v.status, v.figures["refused"]) == (Status.FAIL, 1)
