@@ -134,6 +134,8 @@ def _load(plan: Plan) -> Iterator[str]:
     yield f"scenario {plan.load.scenario}, seed {plan.seed}, {plan.users} users, time scale {plan.time_scale:g}"
     for name, value in plan.load.params.items():
         yield f"{name} = {value}"
+    for arm in plan.arms:
+        yield from (f"{name} = {value} in {arm.name}" for name, value in arm.load_params.items())
     yield f"budget: {', '.join(f'{k} {v:g}' for k, v in plan.budget.items())}"
 
 

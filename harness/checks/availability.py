@@ -40,7 +40,7 @@ def _rates(arm: ArmHistory, limits: Mapping[str, float], figures: dict[str, floa
     assert span is not None
     problems = []
     seen = shares(arm, span, windows(arm, limits["grace_s"]))
-    wanted = {proto for key, proto in _EXPECTED.items() if float(arm.plan.load.params.get(key) or 0) > 0}
+    wanted = {proto for key, proto in _EXPECTED.items() if float(arm.plan.load_params(arm.name).get(key) or 0) > 0}
     for proto in sorted({*seen, *wanted}):
         total, failed = seen.get(proto, (0, 0))
         share = failed / total if total else 0.0

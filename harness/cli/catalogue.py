@@ -16,10 +16,12 @@ import yaml
 from harness import checks as checks_package
 from harness import claims as claims_package
 from harness.errors import PlanError
+from harness.load.params import PARAMETERS, problem
 from harness.model.faults import KINDS
 from harness.model.plan import Plan
 from harness.plan import Catalogue, load_plan
 from harness.plan.catalogue import nearest
+from harness.stack.params import FILLED_IN
 from harness.support.checkout import Checkout
 
 
@@ -44,6 +46,9 @@ def catalogue(checkout: Checkout) -> Catalogue:
         claims=frozenset(name for name, module in _modules(claims_package) if hasattr(module, "find")),
         checks={name: dict(module.LIMITS) for name, module in _modules(checks_package) if hasattr(module, "LIMITS")},
         faults=KINDS,
+        load_params=PARAMETERS,
+        load_problem=problem,
+        stack_params=_stack_params(checkout),
     )
 
 
@@ -85,6 +90,13 @@ def entries(checkout: Checkout) -> Iterator[Entry]:
         yield Entry("profile", path.parent.name, _comment(path))
     for path in sorted(checkout.root.glob("deploy/kind/*.yaml")):
         yield Entry("topology", path.stem, _comment(path))
+
+
+def _stack_params(checkout: Checkout) -> frozenset[str]:
+    """Keys of run-params that have a default in the manifests, but for those that the harness fills in itself."""
+    made = _yaml(checkout.root / "deploy" / "components" / "params" / "kustomization.yaml").get("configMapGenerator")
+    literals = [str(text) for one in made for text in one.get("literals", [])] if isinstance(made, list) else []
+    return frozenset(text.partition("=")[0] for text in literals) - FILLED_IN
 
 
 def _scenario_files(checkout: Checkout) -> list[Path]:

@@ -97,7 +97,8 @@ class Params:
                 raise UsageError(
                     f"unknown parameter '{name}'", where=where, todo=f"did you mean '{near[0]}'?" if near else "see the scenario's docstring"
                 )
-            _check(name, value, where)
+            if wrong := problem(name, value):
+                raise UsageError(wrong, where=where)
         return cls(**given)
 
     def seconds(self, wait_s: float, time_scale: float) -> float:
@@ -105,7 +106,8 @@ class Params:
         return max(wait_s / time_scale, min(wait_s, self.deadline_floor_s))
 
 
-def _check(name: str, value: Any, where: str) -> None:
+def problem(name: str, value: Any) -> str:
+    """What is wrong with ``value`` for the parameter ``name``, as a sentence; "" when it is right."""
     default = Params.__dataclass_fields__[name].default
     if isinstance(default, bool):
         good, wanted = isinstance(value, bool), "true or false"
@@ -119,5 +121,7 @@ def _check(name: str, value: Any, where: str) -> None:
         good, wanted = isinstance(value, Mapping), "a mapping"
     if good and (name.endswith("_share") or name == "backoff_jitter"):
         good, wanted = value <= 1, "between 0 and 1"
-    if not good:
-        raise UsageError(f"'{name}' must be {wanted}, not {value!r}", where=where)
+    return "" if good else f"'{name}' must be {wanted}, not {value!r}"
+
+
+PARAMETERS = frozenset(f.name for f in dataclasses.fields(Params))

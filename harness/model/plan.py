@@ -38,13 +38,18 @@ class FaultSpec:
 
 @dataclass(frozen=True)
 class Arm:
-    """One variant of the system under test. ``expect_fail``: the checks that must fail here (a planted defect)."""
+    """One variant of the system under test.
+
+    :param expect_fail: the checks that must fail here (a planted defect).
+    :param load_params: what the load of this arm has otherwise than the plan's; a control's only, since arms are compared under one load.
+    """
 
     name: str
     variants: tuple[str, ...]
     main: bool = True
     expect_fail: tuple[str, ...] = ()
     note: str = ""
+    load_params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,10 @@ class Plan:
     def arm(self, name: str) -> Arm:
         """The arm called ``name``; KeyError when there is none."""
         return next(a for a in self.arms if a.name == name) if name in self.arm_names else _missing(name)
+
+    def load_params(self, arm: str) -> Mapping[str, Any]:
+        """The parameters of the load in ``arm``."""
+        return {**self.load.params, **self.arm(arm).load_params}
 
     @property
     def arm_names(self) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness.model.faults import FaultKind
 
@@ -14,6 +15,8 @@ class Catalogue:
     """Everything that can be named in a plan.
 
     :param checks: check → limit → default (None: the plan must give it).
+    :param load_params: names of the load's parameters; ``load_problem`` says what is wrong with a value ("" = nothing).
+    :param stack_params: keys of the ConfigMap run-params that a plan may set.
     """
 
     scenarios: frozenset[str]
@@ -24,6 +27,9 @@ class Catalogue:
     claims: frozenset[str]
     checks: Mapping[str, Mapping[str, float | None]]
     faults: Mapping[str, FaultKind] = field(default_factory=dict)
+    load_params: frozenset[str] = frozenset()
+    load_problem: Callable[[str, Any], str] = lambda name, value: ""
+    stack_params: frozenset[str] = frozenset()
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

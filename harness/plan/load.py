@@ -107,7 +107,7 @@ def _fields(loc: tuple[str | int, ...]) -> Iterable[str]:
 
 
 def _arm(block: ArmBlock) -> Arm:
-    return Arm(block.name, tuple(block.variants), block.main, tuple(block.expect.get("fail", ())), block.note)
+    return Arm(block.name, tuple(block.variants), block.main, tuple(block.expect.get("fail", ())), block.note, dict(block.load))
 
 
 def _checks(block: PlanBlock, catalogue: Catalogue) -> tuple[CheckSpec, ...]:
@@ -132,6 +132,9 @@ class _Names:
         self._known(block.load.scenario, c.scenarios, "scenario", "load", "scenario")
         for i, finding in enumerate(block.findings):
             self._known(finding, c.claims, "finding", "findings", i)
+        self._params(block.load.params, "load", "params")
+        for key in block.stack:
+            self._known(key, c.stack_params, "parameter of the stack", "stack", key)
         self._check_limits(block)
         self._arms(block)
         self._faults(block)
@@ -141,6 +144,12 @@ class _Names:
         if name not in names:
             raise self.source.error((*self.base, *path), f"there is no {kind} '{name}'", nearest(name, names))
 
+    def _params(self, params: Mapping[str, Any], *path: str | int) -> None:
+        for name, value in params.items():
+            self._known(name, self.catalogue.load_params, "parameter of the load", *path, name)
+            if wrong := self.catalogue.load_problem(name, value):
+                raise self.source.error((*self.base, *path, name), wrong)
+
     def _arms(self, block: PlanBlock) -> None:
         seen: set[str] = set()
         for i, arm in enumerate(block.arms):
@@ -149,6 +158,9 @@ class _Names:
             seen.add(arm.name)
             for j, variant in enumerate(arm.variants):
                 self._known(variant, self.catalogue.variants, "variant", "arms", i, "variants", j)
+            if arm.main and arm.load:
+                raise self.source.error((*self.base, "arms", i, "load"), f"arm '{arm.name}' is a main arm, so its load is the plan's", "set main: false for a control")
+            self._params(arm.load, "arms", i, "load")
             for key in arm.expect:
                 self._known(key, {"fail"}, "expectation", "arms", i, "expect", key)
             for j, name in enumerate(arm.expect.get("fail", [])):

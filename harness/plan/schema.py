@@ -29,6 +29,7 @@ class ArmBlock(_Strict):
     variants: list[Name] = Field(min_length=1)
     main: bool = True
     note: str = ""
+    load: dict[str, Any] = Field(default_factory=dict, description="load parameters that differ here; only for arms with main: false (controls)")
     expect: dict[str, list[Name]] = Field(default_factory=dict)
 
 

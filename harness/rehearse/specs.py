@@ -36,7 +36,7 @@ def load(arm: ArmRun, stack: Stack) -> LoadSpec:
             "imap": Access(stack.edges, IMAPS, tls="implicit", proxy=True),
             "pop3": Access(stack.edges, POP3S, tls="implicit", proxy=True),
         },
-        params={"burst_max_s": arm.plan.load.intake_deadline_s, **arm.plan.load.params},
+        params={"burst_max_s": arm.plan.load.intake_deadline_s, **arm.plan.load_params(arm.arm.name)},
         out=str(arm.directory.path),
         users=stack.users,
         password=stack.password,

@@ -92,6 +92,7 @@ def load(plan: Plan) -> Pairs:
     return (
         ("scenario", plan.load.scenario),
         *params,
+        *((f"{_name(k)} in {plain(a.name)}", value_text(k, v)) for a in plan.arms for k, v in a.load_params.items()),
         ("all accepted within", duration(plan.load.intake_deadline_s)),
         ("queues empty within", duration(plan.load.settle_s)),
     )

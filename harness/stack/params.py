@@ -23,6 +23,8 @@ CLUSTER_DOMAIN = "cluster.local"
 #: The address that the manifests in deploy/ carry for the lab's DNS.
 DEFAULT_DNS_ADDRESS = "10.96.0.53"
 _VALID_DAYS = 30
+#: Keys of ``run-params`` that every deployment fills in itself; a plan sets the others only.
+FILLED_IN = frozenset({"USERS", "TIME_SCALE", "MAIL_DOMAIN", "GENERATOR_NETWORKS", "POD_NETWORKS", "CLUSTER_DOMAIN", "DNS_ADDRESS"})
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,12 @@ def test_every_plan_of_the_project_is_valid(path: Path):
         ("queue_acked: 200", "queue_akced: 200", "did you mean 'queue_acked'?"),
         ("expect: {fail: [no-loss]}", "expect: {fail: [no-lss]}", "did you mean 'no-loss'?"),
         ("    topology: single", "    topology: sinlge", "did you mean 'single'?"),
+        ("elastic_senders: 20", "elastic_sender: 20", "did you mean 'elastic_senders'?"),
+        ("elastic_senders: 20", "elastic_senders: -1", "'elastic_senders' must be a whole number from 0"),
+        ("    topology: single", "    stack: {LIMIT_RATEE: 1 / 5s}", "did you mean 'LIMIT_RATE'?"),
+        ("    topology: single", "    stack: {TIME_SCALE: '3'}", "there is no parameter of the stack 'TIME_SCALE'"),
+        ("variants: [mx-1x, queue-on-pvc],", "variants: [mx-1x, queue-on-pvc], load: {tail_s: 1},", "set main: false for a control"),
+        ("variants: [mx-1x, queue-on-pvc],", "variants: [mx-1x, queue-on-pvc], main: false, load: {tails_s: 1},", "did you mean 'tail_s'?"),
     ],
 )
 def test_a_wrong_name_is_refused_with_its_line_and_the_nearest_valid_one(tmp_path: Path, old: str, new: str, says: str):
