@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from harness.checks.common import as_far_as_known, mail_lines, plural, verdict, worst_of
 from harness.model.verdict import Status, Verdict
-from harness.store.control import control_figures, late
+from harness.store.control import control_figures, cut_short, late
 from harness.store.history import ArmHistory
 from harness.store.latency import ordinary_latency
 from harness.store.spans import load_span
@@ -31,7 +31,7 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
     if span is None or not offered:
         return verdict(arm, "rate-control", Status.INCONCLUSIVE, "there was no load to control")
     figures = control_figures(arm, span)
-    problems = _problems(figures, limits)
+    problems = _problems(figures, limits, cut_short(arm, span))
     latency = ordinary_latency(arm)
     if latency is None or not latency.watched:
         problems.append((Status.INCONCLUSIVE, "no ordinary mail was seen arriving"))
@@ -43,12 +43,16 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
     return verdict(arm, "rate-control", status, reason, {"offered": offered, **figures}, mail_lines(arm, late(arm, span)) if problems else ())
 
 
-def _problems(figures: Mapping[str, float], limits: Mapping[str, float]) -> list[tuple[Status, str]]:
+def _problems(figures: Mapping[str, float], limits: Mapping[str, float], cut: bool) -> list[tuple[Status, str]]:
     found = []
     if not figures["planned"]:
         found.append((Status.INCONCLUSIVE, "the planned limit deferred nothing, so it was not put to the test"))
     if figures["late"] > limits["late_max"]:
-        found.append((Status.FAIL, f"{plural(figures['late'], 'mail')} not accepted by the intake deadline"))
+        mails = plural(figures["late"], "mail")
+        if cut:
+            found.append((Status.INCONCLUSIVE, f"the load was ended before the intake deadline, with {mails} not accepted yet"))
+        else:
+            found.append((Status.FAIL, f"{mails} not accepted by the intake deadline"))
     if figures["refused"] > limits["refused_max"]:
         found.append((Status.FAIL, f"{plural(figures['refused'], 'mail')} refused with 5xx"))
     for name, what in (("system_share", "of the attempts failed otherwise than by the limit"), ("ordinary_deferred_share", "of ordinary mail's attempts were deferred")):

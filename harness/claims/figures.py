@@ -70,7 +70,8 @@ def _rates(arm: ArmHistory) -> dict[str, float | None]:
     found = rates(arm)
     if found is None:
         return {}
-    return {"intake_per_s": found.intake_per_s, "goodput_per_s": found.goodput_per_s, "intake_window_s": found.window.seconds}
+    return {"intake_per_s": found.intake_per_s, "goodput_per_s": found.goodput_per_s, "intake_window_s": found.window.seconds,
+            "delivered_s": found.delivered_s}
 
 
 def _queues(arm: ArmHistory) -> dict[str, float | None]:

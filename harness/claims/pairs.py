@@ -39,7 +39,7 @@ def intake(arm: ArmHistory) -> float | None:
 
 
 def goodput(arm: ArmHistory) -> float | None:
-    """Mails handed on to mailboxes per second in the same window."""
+    """Mails handed on to mailboxes per second until the whole burst was there; None when that was not seen."""
     found = rates(arm)
     return found.goodput_per_s if found else None
 

@@ -12,7 +12,7 @@ from harness.claims.pairs import ONE, TWO, arm_with, intake, pairs, ratio
 from harness.claims.stats import BLOCKS_MIN
 from harness.model.plan import Plan
 from harness.model.verdict import ClaimResult, Finding
-from harness.store.control import control_figures
+from harness.store.control import control_figures, cut_short
 from harness.store.history import ArmHistory
 from harness.store.latency import ordinary_latency
 from harness.store.spans import load_span
@@ -50,7 +50,8 @@ def _broken(arm: ArmHistory, plan: Plan) -> list[str]:
         return []
     seen = control_figures(arm, span)
     limit = next((c.limits.get("ordinary_p99_ms_max") for c in plan.checks if c.name == "rate-control"), None) or ORDINARY_P99_MS_MAX
-    found = [f"{seen[k]:.0f} mails {what}" for k, what in (("late", "not accepted by the deadline"), ("refused", "refused with 5xx")) if seen[k]]
+    named = (("refused", "refused with 5xx"),) if cut_short(arm, span) else (("late", "not accepted by the deadline"), ("refused", "refused with 5xx"))
+    found = [f"{seen[k]:.0f} mails {what}" for k, what in named if seen[k]]
     if latency and latency.watched and latency.p99_ms > limit:
         found.append(f"ordinary mail took {latency.p99_ms / 1000:.1f} s at p99")
     return found
@@ -61,4 +62,5 @@ def _unknown(arm: ArmHistory) -> list[str]:
     if span is None:
         return ["there was no load"]
     found = [] if control_figures(arm, span)["planned"] else ["the limit never acted"]
+    found += ["the load was ended before the intake deadline"] if cut_short(arm, span) else []
     return found if latency and latency.watched else [*found, "ordinary mail was not seen arriving"]

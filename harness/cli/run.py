@@ -95,8 +95,8 @@ def _run(given: str, options: Options, output: str, target_args: dict[str, str |
     target = target_for(checkout, progress, TargetOptions(**target_args), topology=plan.topology)
     preflight(plan, target, checkout, progress)
     ended = rehearse(plan, target, checkout, options, progress, setup_s=time.monotonic() - begin)
-    judged = _judged(ended.run.path)
-    _show(ended.run, judged, output, took_s=time.monotonic() - begin)
+    judged = _judged(ended.run.path, took_s=time.monotonic() - begin)
+    _show(ended.run, judged, output)
     if ended.problem is not None:
         console().print(f"mailgale: {ended.problem}", markup=False, style="red")
     return _exit_code(judged.verdict, ended.problem)
@@ -117,17 +117,17 @@ class _Judged:
     lines: list[str]
 
 
-def _judged(path: Path) -> _Judged:
+def _judged(path: Path, *, took_s: float | None = None) -> _Judged:
     verdict = judge(path)
     paths, sheet = write_report(path, json.loads((path / "verdict.json").read_text()))
-    return _Judged(verdict, summary_lines(sheet, paths.html))
+    return _Judged(verdict, summary_lines(sheet, paths.html, took_s=took_s))
 
 
-def _show(run: RunDir, judged: _Judged, output: str, *, took_s: float | None = None) -> None:
+def _show(run: RunDir, judged: _Judged, output: str) -> None:
     if output == "json":
         click.echo((run.path / "verdict.json").read_text())
     else:
-        print_summary(judged.lines, took_s=took_s)
+        print_summary(judged.lines)
 
 
 @click.group()

@@ -9,13 +9,11 @@ from harness.cli.terminal import console
 _COLOURS = (("✓ PASS", "bold green"), ("? INCONCLUSIVE", "bold yellow"), ("✗ FAIL", "bold red"))
 
 
-def print_summary(lines: Sequence[str], *, took_s: float | None = None) -> None:
+def print_summary(lines: Sequence[str]) -> None:
     """Print the report's lines for a terminal; the verdict's line in its colour where there is one."""
     out = console(stderr=False)
     for line in lines:
         out.print(line, markup=False, style=_style(line), no_wrap=True, overflow="ignore", crop=False)
-    if took_s is not None:
-        out.print(f"Took     {int(took_s) // 60} min {int(took_s) % 60:02d} s, set-up included", style="dim")
 
 
 def _style(line: str) -> str:

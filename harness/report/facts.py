@@ -105,13 +105,12 @@ def _name(key: str) -> str:
     return plain(label(key))
 
 
-def timings(meta: Mapping[str, Any], plan: Plan) -> Pairs:
-    """How long set-up and each arm took, and what the plan allowed. Times within arms are in :func:`phases`."""
+def timings(meta: Mapping[str, Any]) -> Pairs:
+    """How long set-up and each arm took. Times within arms are in :func:`phases`."""
     whole, arms = _recorded(meta)
     taken = [(_name(k), duration(v)) for k, v in whole.items()]
     taken += [(f"arm {plain(arm)}", duration(sum(parts.values()))) for arm, parts in arms.items()]
-    budget = [(f"budget: {_name(k)}", number(v)) for k, v in sorted(plan.budget.items()) if v]
-    return (*taken, *budget)
+    return tuple(taken)
 
 
 def phases(meta: Mapping[str, Any]) -> Table | None:

@@ -10,6 +10,7 @@ from harness.model.plan import Plan
 from harness.model.verdict import ClaimResult, Status
 from harness.report import facts
 from harness.report.arms_over_time import collect, timelines
+from harness.report.budgets import budgets
 from harness.report.compare import rate_bars, ratio_plot
 from harness.report.figures_table import COLUMNS_MAX, arms_table, figure_pairs, split, tiles
 from harness.report.judged import TONES, CheckResult, FindingResult, Judged
@@ -66,7 +67,7 @@ def sheet(run: RunDir, judged: Judged, arms: Sequence[tuple[str, ArmData]], run_
         unsupported=facts.unsupported(meta), incidents=_incidents(arms, run_events, meta),
         timelines=_timelines(arms, notes), timelines_note=_timelines_note(arms),
         tested=facts.tested(plan, run.head, meta), images=facts.images(meta, data), held=facts.held(plan, meta), load=facts.load(plan),
-        timings=facts.timings(meta, plan), phases=facts.phases(meta), command=facts.command(plan, meta), rejudge=f"mailgale judge {run.run_id}",
+        timings=facts.timings(meta), budgets=budgets(plan, meta, data), phases=facts.phases(meta), command=facts.command(plan, meta), rejudge=f"mailgale judge {run.run_id}",
         seal=run.seal_digest, plan_sha=plan.sha256, version=version,
     )  # fmt: skip
 

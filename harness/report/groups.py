@@ -59,6 +59,7 @@ RATES = (
     Entry("intake_per_s", "taken in, per second", brief=True),
     Entry("intake_window_s", "… measured over (every sender had backlog)"),
     Entry("goodput_per_s", "delivered to mailboxes, per second", brief=True),
+    Entry("delivered_s", "… measured until the whole burst was there"),
     Entry("queue_max", "longest queue", brief=True),
     Entry("queue_oldest_s", "oldest mail in a queue"),
     Entry("drain_s", "queues empty after the load", brief=True),

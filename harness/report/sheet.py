@@ -181,6 +181,7 @@ class Sheet:
     held: Pairs
     load: Pairs
     timings: Pairs
+    budgets: Pairs
     phases: Table | None
     command: str
     rejudge: str

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.report.sheet import Head, Row, Sheet
+from harness.report.sheet import Head, Pairs, Row, Sheet
 from harness.report.text import NARROW_SPACE, duration, plain
 
 LINES_MAX, COLUMNS_MAX = 40, 100
@@ -19,15 +19,15 @@ def summary_lines(sheet: Sheet, report: Path | None = None, *, took_s: float | N
     """The summary, ready to print.
 
     :param report: path of ``report.html``, named in the last line and never cut.
-    :param took_s: how long the command itself took, shown with the timings on record.
+    :param took_s: how long the command itself took, set-up included; shown before the times on record.
     """
     last = [f"Report   {report}"] if report else []
-    required = [*_verdict(sheet), *_seal(sheet)]
+    required = [*_verdict(sheet), *_timings(sheet, took_s), *_seal(sheet)]
     room = LINES_MAX - len(required) - len(last)
     parts: list[str] = []
-    for part in (_arms(sheet), _findings(sheet), _notable(sheet), _timings(sheet, took_s)):
+    for part in (_arms(sheet), _findings(sheet), _notable(sheet)):
         parts += _fitting(part, room - len(parts))
-    lines = (*_verdict(sheet), *parts, *_seal(sheet))
+    lines = (*_verdict(sheet), *parts, *_timings(sheet, took_s), *_seal(sheet))
     return [*(_cut(line.replace(NARROW_SPACE, " ")) for line in lines), *last]
 
 
@@ -72,11 +72,13 @@ def _wrapped(mark: str, text: str) -> list[str]:
 
 
 def _timings(sheet: Sheet, took_s: float | None) -> list[str]:
-    pairs = [*sheet.timings, *([("this command", duration(took_s))] if took_s is not None else [])]
-    if not pairs:
-        return []
-    text = "Time     " + " · ".join(f"{plain(n)} {plain(v)}" for n, v in pairs)
-    return textwrap.wrap(text, COLUMNS_MAX, subsequent_indent=" " * 9, max_lines=3, placeholder=" …")
+    taken = [*([("this command", duration(took_s))] if took_s is not None else []), *sheet.timings]
+    return [*_pairs("Time", taken), *_pairs("Budget", sheet.budgets), ""] if taken or sheet.budgets else []
+
+
+def _pairs(title: str, pairs: Pairs) -> list[str]:
+    text = f"{title:<9}" + " · ".join(f"{plain(n)} {plain(v)}" for n, v in pairs)
+    return textwrap.wrap(text, COLUMNS_MAX, subsequent_indent=" " * 9, max_lines=3, placeholder=" …") if pairs else []
 
 
 def _seal(sheet: Sheet) -> list[str]:

@@ -42,6 +42,12 @@ def _mails(arm: ArmHistory, span: Span) -> dict[str, float]:
     return {"refused": float(refused), "late": float(too_late)}
 
 
+def cut_short(arm: ArmHistory, span: Span) -> bool:
+    """Whether the load was ended from outside before the intake deadline, so that nobody knows what would have been accepted by it."""
+    ended_itself = any(e.get("reason") in ("done", "deadline") for e in arm.events("load_end"))
+    return not ended_itself and span.end < span.begin + int(arm.plan.load.intake_deadline_s * SECOND)
+
+
 def late(arm: ArmHistory, span: Span) -> str:
     """Mails that were not accepted by the intake deadline, counted from the burst's begin; one that is due later than ``GRACE_S`` before it, by its own."""
     deadline = span.begin + int(arm.plan.load.intake_deadline_s * SECOND)

@@ -1,14 +1,19 @@
-"""How fast mail came in and how fast it reached mailboxes, while every outside sender still had more to send.
+"""How fast a burst came in and how fast it reached mailboxes.
 
-*Intake*: mails of the elastic senders, acknowledged for the first time, per second. *Goodput*: mails that the mx pods have handed on, per
-second: acknowledged mails less queue files, at the window's end less at its begin. Both over the same window: from one second after the first
-to the last ``load_state`` of the burst in which the smallest backlog was above 0. Limits: goodput counts a mail once it has left the mx queue
-for all its recipients, bounces included; queue depth between two samples is interpolated.
+*Intake*: mails of the elastic senders, acknowledged for the first time, per second, while every one of them still had more to send: from one
+second after the first to the last ``load_state`` of the burst in which the smallest backlog was above 0.
+
+*Goodput*: mails handed on to mailboxes per second, from the burst's begin until its last mail had left the queues: the time that users waited
+for all of it. A rate during intake only would speak of the pod's own scheduling, since intake and delivery share its CPU.
+
+Limits: a mail counts as handed on once it has left the mx queue for all its recipients, bounces included; the queues hold ordinary mail too, so the
+burst counts as delivered when they are down to 5 % of their deepest, or to 5 mails; depth between two samples is interpolated.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from harness.model.outcome import MailFlag, Outcome, Population, Proto
 from harness.store.history import SECOND, ArmHistory, Span
@@ -16,16 +21,18 @@ from harness.store.queues import depth, depth_at
 
 WINDOW_S_MIN = 4.0
 _RAMP_NS = SECOND
+_DRAINED_SHARE, _DRAINED_MAILS = 0.05, 5
 _INBOUND = f"d.outcome = {int(Outcome.OK)} AND d.proto = {int(Proto.SMTP)} AND o.flags & {int(MailFlag.TO_INTERNET)} = 0"
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates over ``window``; ``goodput_per_s`` is None where the queues were not sampled around it."""
+    """Intake over ``window``; goodput from the burst's begin over ``delivered_s``. Both None where the queues were not seen to empty."""
 
     window: Span
     intake_per_s: float
     goodput_per_s: float | None
+    delivered_s: float | None
 
 
 def backlog_window(arm: ArmHistory) -> Span | None:
@@ -48,9 +55,41 @@ def rates(arm: ArmHistory) -> Rates | None:
         f" WHERE {_INBOUND} AND o.population = {int(Population.ELASTIC)} GROUP BY d.mail) WHERE t > ? AND t <= ?",
         [window.begin, window.end],
     )
-    done = [_handed_on(arm, t) for t in (window.begin, window.end)]
-    goodput = (done[1] - done[0]) / window.seconds if done[0] is not None and done[1] is not None else None
-    return Rates(window, int(taken) / window.seconds, goodput)
+    delivered = delivery_span(arm)
+    return Rates(window, int(taken) / window.seconds, _goodput(arm, delivered), delivered.seconds if delivered else None)
+
+
+def delivery_span(arm: ArmHistory) -> Span | None:
+    """From the burst's begin until its last mail had left the mx queues; None when nobody saw that."""
+    burst, last = arm.load_phase("burst"), _last_acknowledged(arm)
+    series = depth(arm, "mx")
+    if burst is None or last is None or not series:
+        return None
+    low = max(_DRAINED_MAILS, _DRAINED_SHARE * max(n for _, n in series))
+    before = depth_at(series, last)
+    if before is not None and before <= low:
+        return Span(burst.begin, last)
+    for (t0, n0), (t1, n1) in pairwise(series):
+        if t1 > last and n1 <= low:
+            crossed = t0 + (t1 - t0) * (n0 - low) / (n0 - n1) if n0 > n1 else t1
+            return Span(burst.begin, max(last, int(crossed)))
+    return None
+
+
+def _last_acknowledged(arm: ArmHistory) -> int | None:
+    """When the last mail of an elastic sender was acknowledged for the first time."""
+    arm.fates()
+    found = arm.one(
+        "SELECT max(t) FROM (SELECT min(d.t) AS t FROM dones d JOIN offered o USING (mail, rcpt)"
+        f" WHERE {_INBOUND} AND o.population = {int(Population.ELASTIC)} GROUP BY d.mail)"
+    )
+    return None if found is None else int(found)
+
+
+def _goodput(arm: ArmHistory, span: Span | None) -> float | None:
+    done = [_handed_on(arm, t) for t in (span.begin, span.end)] if span else [None]
+    first, last = done[0], done[-1]
+    return (last - first) / span.seconds if span and span.seconds and first is not None and last is not None else None
 
 
 def _handed_on(arm: ArmHistory, t: int) -> int | None:

@@ -141,6 +141,18 @@ class TestRateControl:
 
         assert judged("rate-control", spoil, arm="1x-limit").figures["late"] == late_mails
 
+    @pytest.mark.parametrize("reason", ["stopped", None])
+    def test_a_load_that_was_cut_short_before_the_deadline_shows_nothing(self, judged, reason):
+        def spoil(a: ArmBuilder):
+            a.end_attempt(4, FAIL, Stage.DOT, 451, Deferral.PLANNED_LIMIT)
+            if reason:
+                a.of("load-1.log", "load_end")[0].update(reason=reason)
+            else:
+                a.drop_events("load-1.log", "load_end")
+
+        v = judged("rate-control", spoil, arm="1x-limit")
+        assert (v.status, v.figures["late"]) == (Status.INCONCLUSIVE, 1)
+
     def test_refusals_fail(self, judged):
         v = judged("rate-control", lambda a: a.end_attempt(4, FAIL, Stage.DOT, 550), arm="1x-limit")
         assert (v.status, v.figures["refused"]) == (Status.FAIL, 1)

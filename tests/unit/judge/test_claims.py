@@ -93,6 +93,15 @@ def test_rate_control(say):
     assert say(rate_control, never).result == ClaimResult.UNDECIDED
 
 
+def test_rate_control_is_not_refuted_by_a_load_that_was_cut_short(say):
+    def cut(b: HistoryBuilder):
+        arm = b.arm("1x-limit")
+        arm.end_attempt(4, Outcome.FAIL, Stage.DOT, 451, Deferral.PLANNED_LIMIT)
+        arm.of("load-1.log", "load_end")[0].update(reason="stopped")
+
+    assert say(rate_control, cut).result == ClaimResult.UNDECIDED
+
+
 def test_intake_control(say):
     assert say(intake_control).result == ClaimResult.CONFIRMED_UNDER_CONDITIONS
     assert say(intake_control, lambda b: setattr(b, "arms", [a for a in b.arms if a.name != "control"])).result == ClaimResult.UNDECIDED
