@@ -28,12 +28,14 @@ rehearse: setup
 	$(BIN)/mailgale rehearse $(if $(ARMS),--arms $(ARMS)) $(if $(BLOCKS),--blocks $(BLOCKS))
 
 test: setup
+	@deploy/test-peers
 	$(BIN)/pytest -m "not bench"
 
 test-fast: setup
 	$(BIN)/pytest -m "not cluster and not bench and not slow"
 
 bench: setup
+	@deploy/test-peers
 	$(BIN)/pytest -m bench tests/bench
 
 lint: setup
