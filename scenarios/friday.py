@@ -16,6 +16,7 @@ Phases: warm-up (ordinary mail and users), burst (the backlogs, at most ``burst_
 | ``watchers`` | IDLE connections on the first probe mailboxes: they measure delivery |
 | ``gtube_share``, ``eicar_share`` | planted spam and viruses |
 | ``warmup_s``, ``burst_max_s``, ``tail_s`` | lengths of the phases |
+| ``watch_max_s`` | after the tail the watchers wait so long for ordinary mail that is still on its way |
 
 By hand: ``locust -f scenarios/friday.py --headless --host smtp://127.0.0.1:2525 --set backlog_per_sender=20 --set watchers=0``
 """

@@ -66,6 +66,7 @@ class Engine:
         self.elastic = Elastic(self.host, spec, params, self.outside.elastic, self.dialler.mx)
         self.open_loops = self._open_loops()
         self.readers = Readers(self.host, spec, params, accounts, self.sightings)
+        self.sightings.mailboxes = self.readers.watched
         self.phase, self._stop, self._deadline_ns = "warmup", asyncio.Event(), 0
         self._deadline_hit = False
 
@@ -157,9 +158,18 @@ class Engine:
             mta.stop()
         self.ledger.flush()
         await self._wait(lambda: self.stats.counts.in_flight == 0, STOP_GRACE_S)
+        await self._watch()
         await self.readers.stop()
         for mta in self.mtas:
             mta.abort()
+
+    async def _watch(self) -> None:
+        """The load is over; ordinary mail that still waits in queues is seen arriving all the same, so that its delay is known."""
+        if self.params.watch_max_s and self.sightings.awaited:
+            self.phase = "watch"
+            self._state()
+            await self.readers.dismiss()
+            await self._until(lambda: not self.sightings.awaited, self.params.watch_max_s)
 
     def _quiet(self) -> bool:
         """Nothing of the open loops waits or is in flight."""

@@ -64,6 +64,11 @@ class Watcher:
         self._next_uid = self._validity = 0
         self.idling = False
 
+    @property
+    def address(self) -> str:
+        """Whose inbox it is."""
+        return self._reader.address
+
     async def run(self) -> None:
         """Until cancelled."""
         await self._reader.forever(Proto.IMAP, self._session)

@@ -40,6 +40,7 @@ class Params:
     :param warmup_s: ordinary mail and users only, before the burst; not judged.
     :param burst_max_s: the burst ends when every backlog is empty, at the latest after this.
     :param tail_s: ordinary mail and users go on after it.
+    :param watch_max_s: after the tail the watchers go on until they have seen all ordinary mail that was acknowledged, at most this long.
     :param dot_wait_s: longest wait for the reply to the final dot (postconf(5) smtp_data_done_timeout).
     :param step_wait_s: for every other reply (smtp_helo_timeout and its like).
     :param deadline_floor_s: no deadline gets shorter than this by ``time_scale``.
@@ -79,6 +80,7 @@ class Params:
     warmup_s: float = 0.0
     burst_max_s: float = 150.0
     tail_s: float = 0.0
+    watch_max_s: float = 0.0
     dot_wait_s: float = 600.0
     step_wait_s: float = 300.0
     connect_wait_s: float = 30.0

@@ -45,6 +45,11 @@ class Readers:
             )
 
     @property
+    def watched(self) -> frozenset[str]:
+        """Addresses whose mailboxes the watchers see."""
+        return frozenset(w.address for w in self.watchers)
+
+    @property
     def watching(self) -> bool:
         """Every watcher idles, so that no delivery is missed."""
         return all(w.idling for w in self.watchers)
@@ -55,18 +60,26 @@ class Readers:
         for task in self._tasks:
             task.add_done_callback(self._broke)
 
+    async def dismiss(self) -> None:
+        """Users go; only the watchers stay."""
+        await _cut(self._tasks[len(self.watchers):])
+
     async def stop(self) -> None:
-        """Cut them off; it is the load that ends, not a loss."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_WAIT_S)
+        """Cut them all off; it is the load that ends, not a loss."""
+        await _cut(self._tasks)
 
     def _broke(self, task: asyncio.Task[None]) -> None:
         """An error of ours in a reader ends the load, it does not vanish."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._host.loop.call_exception_handler({"message": "a reader broke", "exception": error, "task": task})
+
+
+async def _cut(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=STOP_WAIT_S)
 
 
 def client(i: int) -> str:

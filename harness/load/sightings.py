@@ -22,11 +22,19 @@ class Sightings:
         self._due: dict[int, int] = {}
         self._ok: dict[int, int] = {}
         self._seen: set[tuple[int, str]] = set()
+        self._awaited: set[tuple[int, str]] = set()
+        #: Addresses whose mailboxes somebody watches.
+        self.mailboxes: frozenset[str] = frozenset()
 
     @property
     def seen(self) -> int:
         """Mails seen so far, once per mailbox."""
         return len(self._seen)
+
+    @property
+    def awaited(self) -> int:
+        """Acknowledged mails that have not been seen yet, once per watched mailbox."""
+        return len(self._awaited)
 
     def offered(self, mail: Mail) -> None:
         """A mail of ours is due."""
@@ -37,6 +45,8 @@ class Sightings:
         """A mail of ours was acknowledged."""
         if mail.number in self._due:
             self._ok.setdefault(mail.number, now_ns())
+            pairs = {(mail.number, self._messages.recipients[r]) for r in mail.rcpts}
+            self._awaited |= {pair for pair in pairs - self._seen if pair[1] in self.mailboxes}
 
     def trace(self, value: bytes, mailbox: str) -> None:
         """A watcher has read a trace header; the first time for this mail and mailbox is the sighting."""
@@ -46,6 +56,7 @@ class Sightings:
         now = now_ns()
         from_due = now - self._due[number]
         self._seen.add((number, mailbox))
+        self._awaited.discard((number, mailbox))
         self._ledger.event(
             "first_sight", t=now, mail=number, mailbox=mailbox, latency_from_due_ns=from_due,
             latency_from_ok_ns=now - self._ok.get(number, now),

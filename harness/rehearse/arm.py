@@ -225,7 +225,7 @@ def _load(arm: ArmRun, stack: Stack) -> None:
     spec = specs.load(arm, stack)
     process = load_runner.start(spec, arm.directory.path, secrets=arm.secrets)
     params = spec.params
-    longest = sum(float(params.get(k, 0)) for k in ("warmup_s", "burst_max_s", "tail_s"))
+    longest = sum(float(params.get(k, 0)) for k in ("warmup_s", "burst_max_s", "tail_s", "watch_max_s"))
     try:
         process.wait(deadline_s=longest + LOAD_GRACE_S)
     except (NotReady, CommandFailed) as error:

@@ -73,7 +73,7 @@ def _wrapped(mark: str, text: str) -> list[str]:
 
 def _timings(sheet: Sheet, took_s: float | None) -> list[str]:
     taken = [*([("this command", duration(took_s))] if took_s is not None else []), *sheet.timings]
-    return [*_pairs("Time", taken), *_pairs("Budget", sheet.budgets), ""] if taken or sheet.budgets else []
+    return [*_pairs("Time", tuple(taken)), *_pairs("Budget", sheet.budgets), ""] if taken or sheet.budgets else []
 
 
 def _pairs(title: str, pairs: Pairs) -> list[str]:

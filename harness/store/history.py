@@ -92,7 +92,7 @@ class ArmHistory:
         return (edges["begin"], edges["end"]) if {"begin", "end"} <= set(edges) else None
 
     def load_phase(self, *names: str) -> Span | None:
-        """The stretch in which ``load_state`` said one of ``names`` (``warmup``, ``burst``, ``tail``); None = never."""
+        """The stretch in which ``load_state`` said one of ``names`` (``warmup``, ``burst``, ``tail``, ``watch``); None = never."""
         times = [e["t"] for e in self.events("load_state") if e.get("phase") in names]
         return Span(min(times), max(times)) if times else None
 

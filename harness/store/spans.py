@@ -13,8 +13,10 @@ ORDINARY = int(Population.STEADY)
 
 
 def load_span(arm: ArmHistory) -> Span | None:
-    """The load without its warm-up: from the burst's begin to the end of the conductor's phase; None when there was none."""
-    span, phase = arm.judged, arm.phase("load")
+    """The load without its warm-up: from the burst's begin to the end of the conductor's phase, or to the begin of the watch; None when there was none."""
+    span, phase, watch = arm.judged, arm.phase("load"), arm.load_phase("watch")
+    if span and watch:
+        return Span(span.begin, watch.begin)
     return Span(span.begin, max(span.end, phase[1]) if phase else span.end + SECOND) if span else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 from harness.load.spec import Access, LoadSpec
@@ -42,6 +43,33 @@ def test_watchers_see_every_ordinary_mail_once_and_users_read(tmp_path: Path):
     assert all(u["outcome"] == OK for u in ledger.userops)
     assert ledger.kinds("reader_lost") == []
     assert ledger.end["steps"]["mail delivery from due"]["count"] == len(seen)
+
+
+def test_mail_that_waits_in_a_queue_is_seen_arriving_after_the_load(tmp_path: Path):
+    """Deliveries take 3 s, the tail ends after 0.5 s: the watchers stay until all is there, and no longer; users have gone."""
+    timers: list[threading.Timer] = []
+
+    def later(address: str, octets: bytes) -> None:
+        timers.append(threading.Timer(3, box.deliver, (address, octets)))
+        timers[-1].start()
+
+    with dovecot(12) as box, Sink(Behaviour(deliver=later)) as sink:
+        ledger = run(spec_for(tmp_path, sink, box, {
+            "steady_rate_per_s": 10, "watchers": 8, "imap_users": 2, "burst_max_s": 2, "tail_s": 0.5, "watch_max_s": 60}))
+    accepted = {d["mail"] for d in ledger.dones if d["outcome"] == OK}
+    assert len(accepted) > 10
+    assert {s["mail"] for s in ledger.kinds("first_sight")} == accepted
+    watch = [e["t"] for e in ledger.kinds("load_state") if e["phase"] == "watch"]
+    assert 2e9 < ledger.kinds("load_end")[0]["t"] - watch[0] < 20e9
+    assert max(u["t_start"] for u in ledger.userops if u["user"] >= 8) < watch[0] + 100_000_000
+
+
+def test_watchers_do_not_wait_for_ever(tmp_path: Path):
+    with dovecot(12) as box, Sink() as sink:
+        ledger = run(spec_for(tmp_path, sink, box, {"steady_rate_per_s": 10, "watchers": 8, "burst_max_s": 1, "tail_s": 0.5, "watch_max_s": 2}))
+    watch = [e["t"] for e in ledger.kinds("load_state") if e["phase"] == "watch"]
+    assert 1.9e9 < ledger.kinds("load_end")[0]["t"] - watch[0] < 8e9
+    assert ledger.kinds("first_sight") == []
 
 
 def test_a_mail_that_is_never_delivered_is_never_seen(tmp_path: Path):
