@@ -1,4 +1,4 @@
-"""Which cluster a command acts on. There is no implicit current context."""
+"""Which cluster a command acts on. There is no implicit current context; ``mailgale cluster`` knows this checkout's own only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def target_for(checkout: Checkout, progress: Progress, wanted: TargetOptions, *,
     if (wanted.target_kind == "context") != (wanted.context is not None):
         raise UsageError("--target context and --context NAME go together")
     if wanted.context is not None:
-        return target_for_context(wanted.context, checkout)
+        return target_for_context(wanted.context, checkout, progress)
     if start:
         with checkout.lock("cluster"):
             return kind_cluster.up(checkout, topology, progress)

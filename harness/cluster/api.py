@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cluster.topology import EDGE_LABEL
-from harness.errors import CommandFailed
+from harness.errors import CommandFailed, GuardRefused
 from harness.model.target import Node
 from harness.support.shell import Completed, run
 
@@ -20,19 +20,28 @@ _IDENTITY = "kube-system"
 
 @dataclass(frozen=True)
 class Api:
-    """kubectl with one kubeconfig and one context, never the current one."""
+    """kubectl with one kubeconfig and one context, never the current one.
+
+    :param kubeconfig: a file, or several joined by ``:`` as in ``KUBECONFIG``.
+    :raises GuardRefused: no context is named: kubectl would take the current one.
+    """
 
     kubectl: Path
     kubeconfig: str
     context: str
+
+    def __post_init__(self) -> None:
+        if not self.context:
+            raise GuardRefused("no context is named, and the current one is never taken", where=self.kubeconfig)
 
     def __call__(self, *words: str, timeout_s: float = 30, check: bool = True, input: str | None = None) -> Completed:
         """Run ``kubectl words…``.
 
         :raises CommandFailed: as :func:`harness.support.shell.run` does.
         """
-        head: list[str | Path] = [self.kubectl, "--kubeconfig", self.kubeconfig, "--context", self.context, f"--request-timeout={int(timeout_s)}s"]
-        return run([*head, *words], timeout_s=timeout_s + 5, check=check, input=input)
+        head: list[str | Path] = [self.kubectl, "--context", self.context, f"--request-timeout={int(timeout_s)}s"]
+        # --kubeconfig takes one file only; the variable takes several.
+        return run([*head, *words], timeout_s=timeout_s + 5, check=check, input=input, env={"KUBECONFIG": self.kubeconfig})
 
     def get(self, *words: str) -> Any:
         """The object or list that ``kubectl get words… -o json`` prints."""

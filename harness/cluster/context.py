@@ -6,81 +6,51 @@
       - staging                       # by name alone
       - name: lab                     # or with more
         uid: 5f0c…                    # UID of its namespace kube-system; another cluster under that name is refused
-        generator_networks: [10.1.2.3/32]
+        edge_node: worker-3           # carries the edge's host ports; otherwise the one node labelled mailgale.dev/edge=true
+        image_registry: registry.example.org:5000/mailgale   # images are pushed there, as PREFIX/NAME:CONTENT-HASH
+        storage_class: fast           # for queues and mailboxes; otherwise the cluster's default class
+        generator_networks: [10.1.2.3/32]    # this machine as the edge node sees it
         pod_networks: [10.42.0.0/16]
         service_networks: [10.43.0.0/16]
 
-There is no implicit current context. Limits: where the API has no ServiceCIDR objects (before 1.33) service networks
-must be configured; nodes share no directory with this machine, so volumes are the cluster's own.
+There is no implicit current context; ``KUBECONFIG`` may name several files, merged as kubectl does. Nothing but mailgale's
+own namespaces (and cluster-scoped objects called ``mailgale-<checkout id>…``) is changed there; nodes are neither labelled
+nor cordoned. Without ``image_registry`` every node must hold the images already. An own kind cluster reached this way
+(same UID) keeps its own ways: images by the engine, shared volumes, and the control of the isolation proof.
+
+Limits: the generator must reach the edge node's InternalIP, and pods this machine's address there (see
+``harness.stack.control``); nodes must pull from ``image_registry`` without a pull secret; where the API has no ServiceCIDR
+objects (before 1.33) ``service_networks`` must be configured; nodes of a foreign cluster share no directory with this
+machine, so volumes are the cluster's own, and faults that need a way into nodes or change them are not supported there.
 """
 
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from harness.cluster import tools
+from harness.cluster import kind, tools
+from harness.cluster.allowed import Allowed, allowed_contexts, configuration_file
 from harness.cluster.api import Api, node_of
 from harness.errors import ClusterFailed, CommandFailed, GuardRefused
 from harness.model.target import Node, Target
 from harness.support.checkout import Checkout
+from harness.support.progress import Progress, SilentProgress
 
-_NETWORKS = ("generator_networks", "pod_networks", "service_networks")
-_KEYS = {"name", "uid", *_NETWORKS}
-
-
-def configuration_file() -> Path:
-    """The user's configuration file."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "mailgale" / "config.yaml"
+_LACKING = {
+    "node-commands": "there is no way into the nodes of a foreign cluster",
+    "node-changes": "nodes of a foreign cluster are not cordoned, drained or stopped",
+}
 
 
-def allowed_contexts(path: Path) -> dict[str, Mapping[str, Any]]:
-    """Context name → what the configuration says of it.
-
-    :raises GuardRefused: the file is not as described above: a guard that cannot be read allows nothing.
-    """
-    try:
-        read = yaml.safe_load(path.read_text()) or {}
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GuardRefused(f"the configuration cannot be read: {error}", where=str(path)) from error
-    entries = read.get("allowed_contexts", []) if isinstance(read, dict) else None
-    if not isinstance(entries, list):
-        raise GuardRefused("'allowed_contexts' is not a list", where=str(path))
-    return {e["name"]: e for e in (_entry(e, path) for e in entries)}
-
-
-def _entry(entry: object, path: Path) -> Mapping[str, Any]:
-    if isinstance(entry, str):
-        return {"name": entry}
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-        raise GuardRefused("an entry of 'allowed_contexts' is neither a name nor a mapping with one", where=str(path))
-    if unknown := sorted(set(entry) - _KEYS):
-        raise GuardRefused(f"unknown key '{unknown[0]}' for the context {entry['name']}", where=str(path), todo=f"keys: {', '.join(sorted(_KEYS))}")
-    for key in _NETWORKS:
-        _check_networks(entry.get(key, []), f"{key} of {entry['name']}", path)
-    return entry
-
-
-def _check_networks(value: object, what: str, path: Path) -> None:
-    try:
-        if not isinstance(value, list):
-            raise ValueError("not a list")
-        for network in value:
-            ipaddress.ip_network(network)
-    except ValueError as error:
-        raise GuardRefused(f"{what}: {error}", where=str(path)) from error
-
-
-def target_for_context(name: str, checkout: Checkout) -> Target:
+def target_for_context(name: str, checkout: Checkout, progress: Progress | None = None) -> Target:
     """The cluster behind the context ``name`` of the user's kubeconfig (``KUBECONFIG``, else ``~/.kube/config``).
 
     :raises GuardRefused: the configuration does not allow it, or it is another cluster than allowed.
@@ -94,37 +64,55 @@ def target_for_context(name: str, checkout: Checkout) -> Target:
         raise GuardRefused(f"the context '{name}' is not allowed", where=str(path), todo=hint)
     cluster = Api(tools.kubectl_path(checkout), _kubeconfig(name), name)
     try:
-        return _target(cluster, allowed[name], path)
+        uid = _uid(cluster, allowed[name], path)
+        own = _own(cluster, allowed[name], checkout, progress or SilentProgress()) if uid == kind.recorded_uid(checkout) else None
+        return own or _foreign(cluster, allowed[name], uid)
     except CommandFailed as error:
         raise ClusterFailed(f"the cluster does not answer: {error.what}", where=name) from error
 
 
 def _kubeconfig(name: str) -> str:
-    """The first file of the user's that holds the context: kubectl's own rule, one file at a time."""
+    """The user's kubeconfig files, if one of them holds the context; a context's cluster and user may stand in another."""
     words = (os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")).split(os.pathsep)
-    for file in filter(None, words):
-        if name in _contexts_in(Path(file)):
-            return file
-    raise ClusterFailed(f"no context '{name}'", where=os.pathsep.join(words), todo="kubectl config get-contexts")
+    files = [w for w in words if w and Path(w).exists()]
+    if not any(name in _contexts_in(Path(f)) for f in files):
+        raise ClusterFailed(f"no context '{name}'", where=os.pathsep.join(words), todo="kubectl config get-contexts")
+    return os.pathsep.join(files)
 
 
 def _contexts_in(path: Path) -> list[str]:
     try:
         read = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        return []
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ClusterFailed(f"the kubeconfig cannot be read: {error}", where=str(path)) from error
     entries = read.get("contexts") if isinstance(read, dict) else None
     return [e["name"] for e in entries or [] if isinstance(e, dict) and "name" in e]
 
 
-def _target(cluster: Api, entry: Mapping[str, Any], path: Path) -> Target:
+def _uid(cluster: Api, entry: Allowed, path: Path) -> str:
     uid = cluster.uid()
-    if entry.get("uid", uid) != uid:
+    if entry.uid and entry.uid != uid:
         raise GuardRefused(f"the context '{cluster.context}' is another cluster now (its UID is {uid})", where=str(path), todo="correct 'uid' if you mean it")
+    return uid
+
+
+def _own(cluster: Api, entry: Allowed, checkout: Checkout, progress: Progress) -> Target | None:
+    """This checkout's kind cluster under another name; None where the engine does not show it up and well."""
+    found = kind.current(checkout)
+    if found is None:
+        return None
+    progress.note(f"the context '{cluster.context}' is this checkout's own kind cluster; images, volumes and the proof's control go by the engine")
+    return replace(
+        found, kind="context", name=cluster.context, kubeconfig=cluster.kubeconfig, context=cluster.context, nodes=_edge_marked(found.nodes, entry),
+        generator_networks=entry.generator_networks or found.generator_networks, pod_networks=entry.pod_networks or found.pod_networks,
+        service_networks=entry.service_networks or found.service_networks, image_registry=entry.image_registry,
+        storage_class=entry.storage_class, unsupported={**found.unsupported, **_LACKING},
+    )
+
+
+def _foreign(cluster: Api, entry: Allowed, uid: str) -> Target:
     items = cluster.get("nodes")["items"]
-    nodes = tuple(node_of(i) for i in items)
+    nodes = _edge_marked([node_of(i) for i in items], entry)
     info = items[0]["status"]["nodeInfo"]
     return Target(
         kind="context",
@@ -133,12 +121,19 @@ def _target(cluster: Api, entry: Mapping[str, Any], path: Path) -> Target:
         context=cluster.context,
         uid=uid,
         nodes=nodes,
-        generator_networks=tuple(entry.get("generator_networks") or own_addresses(nodes)),
-        pod_networks=tuple(entry.get("pod_networks") or _pod_networks(items)),
-        service_networks=tuple(entry.get("service_networks") or _service_networks(cluster)),
+        generator_networks=entry.generator_networks or own_addresses(nodes),
+        pod_networks=entry.pod_networks or _pod_networks(items),
+        service_networks=entry.service_networks or _service_networks(cluster),
+        image_registry=entry.image_registry,
+        storage_class=entry.storage_class,
         versions={"kubernetes": info["kubeletVersion"], "kernel": info["kernelVersion"], "containerd": info["containerRuntimeVersion"]},
-        unsupported={"node-commands": "there is no way into the nodes of a foreign cluster"},
+        unsupported=_LACKING,
     )
+
+
+def _edge_marked(nodes: Sequence[Node], entry: Allowed) -> tuple[Node, ...]:
+    """The nodes, the edge being the configured one where there is such a key; no node is labelled for that."""
+    return tuple(replace(n, edge=n.name == entry.edge_node) for n in nodes) if entry.edge_node else tuple(nodes)
 
 
 def _pod_networks(items: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

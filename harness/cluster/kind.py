@@ -108,6 +108,11 @@ def current(checkout: Checkout) -> Target | None:
     return _target(engine, checkout, topology.load(checkout, recorded["name"]))
 
 
+def recorded_uid(checkout: Checkout) -> str:
+    """UID of the cluster that this checkout made last and has not deleted; "" where there is none."""
+    return _recorded(checkout).get("uid", "")
+
+
 def load_images(engine: Engine, checkout: Checkout, refs: Iterable[str], progress: Progress) -> None:
     """Bring images to all workers: only what a node lacks, in one save, all nodes side by side.
 

@@ -14,7 +14,7 @@ import urllib3
 from kubernetes import client as k8s
 from kubernetes import config as k8s_config
 
-from harness.errors import MailgaleError, NotReady
+from harness.errors import GuardRefused, MailgaleError, NotReady
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
@@ -49,10 +49,14 @@ _BY_STATUS: dict[int, type[ApiFailed]] = {404: NotFound, 409: Conflict, 410: Gon
 class Api:
     """A connection to one cluster, by one context of one kubeconfig.
 
+    :param kubeconfig: a file, or several joined by ``:`` as in ``KUBECONFIG``.
     :raises NotReady: the kubeconfig cannot be read or has no such context.
+    :raises GuardRefused: no context is named: the client would take the current one.
     """
 
     def __init__(self, kubeconfig: str, context: str) -> None:
+        if not context:
+            raise GuardRefused("no context is named, and the current one is never taken", where=kubeconfig)
         try:
             self.client = k8s_config.new_client_from_config(config_file=kubeconfig, context=context)
         except (k8s_config.ConfigException, OSError) as error:

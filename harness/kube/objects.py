@@ -65,6 +65,14 @@ class NodeState:
     schedulable: bool
     addresses: tuple[str, ...]
     labels: Mapping[str, str]
+    taints: tuple[str, ...] = ()  #: keys of those that keep pods away (NoSchedule, NoExecute)
+    images: frozenset[str] = frozenset()  #: names of what its runtime holds, as far as the kubelet reports them
+    image_count: int = 0  #: how many images the kubelet reports; it cuts the list (nodeStatusMaxImages)
+
+    @property
+    def takes_pods(self) -> bool:
+        """Whether an ordinary pod, one without tolerations, may be put there now."""
+        return self.ready and self.schedulable and not self.taints
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,9 @@ def node_of(raw: Mapping[str, Any]) -> NodeState:
         name=meta["name"], uid=meta.get("uid", ""), ready=_condition(status, "Ready"), schedulable=not spec.get("unschedulable"),
         addresses=tuple(a["address"] for a in status.get("addresses") or [] if a.get("type") == "InternalIP"),
         labels=meta.get("labels") or {},
+        taints=tuple(t["key"] for t in spec.get("taints") or [] if t.get("effect") in ("NoSchedule", "NoExecute")),
+        images=frozenset(name for i in status.get("images") or [] for name in i.get("names") or []),
+        image_count=len(status.get("images") or []),
     )
 
 

@@ -85,6 +85,8 @@ class Watch:
             response = self._cluster.api.raw("GET", self._path, query=query, timeout_s=_SERVER_ENDS_AFTER_S + 30)
             self._response = response
             try:
+                if self._stopped.is_set():
+                    return  # stopped while the request was on its way: there was no response yet to be shut
                 for event in _events(response, self._path):
                     version = event["object"]["metadata"].get("resourceVersion", version)
                     if event["type"] != "BOOKMARK":

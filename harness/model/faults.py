@@ -74,6 +74,7 @@ KINDS: Mapping[str, FaultKind] = {
         arguments={"for_s": "seconds that the node stays cordoned after the last eviction (default 0)"},
         required=("component",),
         ability="drain",
+        targets=("kind",),
         evidence="the node is unschedulable, every pod that was meant has a new UID or is gone",
     ),
     "cordon": FaultKind(
@@ -81,6 +82,7 @@ KINDS: Mapping[str, FaultKind] = {
         target={"component": "the node that carries a pod of this component", "nodes": "how many nodes (default 1)"},
         arguments={"for_s": "seconds until it is schedulable again (default 30)"},
         required=("component",),
+        targets=("kind",),
         evidence="the node's spec says unschedulable",
     ),
     "node_stop": FaultKind(

@@ -21,10 +21,13 @@ class Target:
     """A cluster that mailgale may act on.
 
     :param kind: ``kind``, ``context`` or ``endpoints``.
-    :param kubeconfig: path of a kubeconfig file that holds ``context``.
+    :param kubeconfig: path of a kubeconfig file that holds ``context``; several as ``KUBECONFIG`` has them, joined by ``:``.
     :param uid: UID of the namespace ``kube-system``: the cluster's identity for the guards.
     :param generator_networks: CIDRs from which the edge sees the load generator.
     :param volumes_dir: directory on this host that every node mounts at ``/var/lib/mailgale/volumes`` ("" = none).
+    :param engine: the container engine whose containers are the nodes ("" = none that can be reached from here).
+    :param image_registry: ``HOST[:PORT]/PREFIX`` through which images come to the nodes ("" = none).
+    :param storage_class: for the stack's volumes where nodes share no directory ("" = the cluster's default).
     :param unsupported: ability → what is lacking, for the report's "not supported here".
     """
 
@@ -39,8 +42,15 @@ class Target:
     service_networks: tuple[str, ...]
     volumes_dir: str = ""
     engine: str = ""
+    image_registry: str = ""
+    storage_class: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this checkout made the cluster: its nodes are containers of this machine's engine, closed by our rules."""
+        return self.kind == "kind" or bool(self.engine)
 
     @property
     def edge(self) -> Node:

@@ -20,7 +20,7 @@ from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway, Record
 from harness.kube.guards import CHECKOUT, MANAGED_BY, MANAGER
 from harness.model.target import Target
-from harness.stack import canary, images, ready, volumes
+from harness.stack import canary, foreign, images, publish, ready, volumes
 from harness.stack.deployed import Stack
 from harness.stack.params import Credentials, Params, credentials_of, free_dns_address, make_credentials
 from harness.stack.render import NAMESPACE_LABEL, Manifest, images_of, kustomize, render
@@ -61,6 +61,7 @@ def up(
     :param record: told of every change to the cluster.
     :param prepared: images as of :func:`prepare`; what they hold is deployed, even if the checkout has changed since.
     :raises UsageError: no such profile, variant or parameter.
+    :raises NotReady: a foreign cluster lacks an edge node, a storage class or images; nothing was deployed.
     :raises StackFailed: images, manifests or readiness; what was deployed is still there, to be looked at or taken down.
     :raises GuardRefused: the cluster or the namespace is not ours.
     """
@@ -124,7 +125,8 @@ def down_all(target: Target, checkout: Checkout, progress: Progress) -> None:
     for namespace in deployed(target, checkout):
         down(namespace, target=target, checkout_id=checkout.id, progress=progress)
     gateway = Gateway(Cluster(target), checkout.id, any_run=True)
-    if gateway.cluster.find("storage.k8s.io/v1", "StorageClass", volumes.STORAGE_CLASS):
+    # Made where nodes share a directory only; elsewhere one of this name is another checkout's.
+    if target.volumes_dir and gateway.cluster.find("storage.k8s.io/v1", "StorageClass", volumes.STORAGE_CLASS):
         gateway.delete("storage.k8s.io/v1", "StorageClass", volumes.STORAGE_CLASS)
 
 
@@ -159,12 +161,17 @@ def find(target: Target, checkout: Checkout, suffix: str) -> Stack | None:
 
 
 def _images(target: Target, checkout: Checkout, plain: Sequence[Manifest], progress: Progress) -> dict[str, images.Image]:
+    """The images, built, and where the nodes find them; on a foreign cluster also whether it has all else that is needed."""
+    if target.kind == "context":
+        foreign.check(Cluster(target))
     engine = ensure_engine(checkout, progress)
     found = images.ensure(checkout, engine, images_of(plain), progress)
-    if target.kind == "kind":
+    if target.image_registry:
+        return publish.publish(engine, target.image_registry, found, progress)
+    if target.ours:
         images.bring(checkout, engine, found.values(), progress)
     else:
-        progress.note("the nodes of a foreign cluster must have the images already, or be able to pull them: " + ", ".join(i.ref for i in found.values()))
+        foreign.have_images(Cluster(target), found.values(), progress)
     return found
 
 
@@ -190,7 +197,8 @@ def _rendered(
     made = known or make_credentials(params, blank.target)
     found = render(
         json.loads(json.dumps(plain)), params=params, credentials=made, images=refs, owner_labels=gateway.owner.labels,
-        shared_volumes=bool(blank.target.volumes_dir),
+        shared_volumes=bool(blank.target.volumes_dir), storage_class=blank.target.storage_class,
+        edge_node=blank.target.edge.name if blank.target.kind == "context" else "",
     )
     stack = replace(
         blank, password=made.password, ca_pem=made.ca_pem, manifests_sha256=found.sha256,

@@ -119,7 +119,7 @@ def free_dns_address(target: Target, taken: Iterable[str]) -> str:
     """
     networks = [n for n in map(ipaddress.ip_network, target.service_networks) if n.version == 4]
     if not networks:
-        raise UsageError("the target has no IPv4 service network", where=target.name)
+        raise UsageError("the target has no IPv4 service network", where=target.name, todo="for a context: 'service_networks' in the configuration")
     used = set(taken)
     for offset in (53, *range(20, 251)):
         address = str(networks[0][offset])

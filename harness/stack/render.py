@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from harness.cluster.tools import kubectl_path
+from harness.cluster.topology import EDGE_LABEL
 from harness.errors import CommandFailed, StackFailed, UsageError
 from harness.kube.guards import CHECKOUT, MANAGED_BY, MANAGER
 from harness.stack.params import DEFAULT_DNS_ADDRESS, Credentials, Params, secret_data
@@ -74,13 +75,15 @@ def images_of(manifests: Sequence[Manifest]) -> set[str]:
 
 def render(
     manifests: Sequence[Manifest], *, params: Params, credentials: Credentials, images: Mapping[str, str], owner_labels: Mapping[str, str],
-    shared_volumes: bool,
+    shared_volumes: bool, storage_class: str = "", edge_node: str = "",
 ) -> Rendered:
     """The output of :func:`kustomize` made ready to apply.
 
     :param images: image name → reference with its content hash.
     :param owner_labels: of ``kube.guards.Owner``.
-    :param shared_volumes: claims get volumes in the directory that all nodes share; otherwise the default StorageClass.
+    :param shared_volumes: claims get volumes in the directory that all nodes share; otherwise ``storage_class``.
+    :param storage_class: "" = the cluster's default.
+    :param edge_node: the edge is bound to the node of this name instead of a labelled one ("" = by label).
     :raises StackFailed: an image is missing, or the profile has no ``run-params`` or ``run-secrets``.
     :raises UsageError: an override that the profile has no parameter for.
     """
@@ -89,7 +92,9 @@ def render(
     _set_params(made, params)
     _set_secrets(made, credentials)
     _name_cluster_scoped(made, params.namespace)
-    made += volumes_for(made, params.namespace, shared=shared_volumes)
+    made += volumes_for(made, params.namespace, shared=shared_volumes, storage_class=storage_class)
+    if edge_node:
+        _bind_edge(made, edge_node)
     for one in made:
         # The StorageClass is shared by all stacks; everything else without a namespace goes when its stack goes.
         alone = "namespace" in one["metadata"] or one.get("kind") == "StorageClass"
@@ -207,6 +212,15 @@ def _name_cluster_scoped(manifests: Sequence[Manifest], namespace: str) -> None:
         for subject in binding.get("subjects") or []:
             if subject.get("kind") == "ServiceAccount":
                 subject["namespace"] = namespace
+
+
+def _bind_edge(manifests: Sequence[Manifest], node: str) -> None:
+    """Workloads that ask for the edge's label ask for the node's name: no node of a foreign cluster need be labelled."""
+    for spec in (pod_spec_of(m) for m in manifests):
+        if EDGE_LABEL in (spec.get("nodeSelector") or {}):
+            del spec["nodeSelector"][EDGE_LABEL]
+            named = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+            spec.setdefault("affinity", {})["nodeAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [named]}}
 
 
 def _label(manifest: Manifest, labels: Mapping[str, str]) -> None:

@@ -36,11 +36,12 @@ def claims_of(manifests: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Map
                     yield f"{template['metadata']['name']}-{name}-{ordinal}", template["spec"]
 
 
-def volumes_for(manifests: Sequence[Manifest], namespace: str, *, shared: bool) -> list[Manifest]:
-    """The StorageClass and one volume a claim. Without ``shared`` none: claims are changed to the default StorageClass."""
+def volumes_for(manifests: Sequence[Manifest], namespace: str, *, shared: bool, storage_class: str = "") -> list[Manifest]:
+    """The StorageClass and one volume a claim. Without ``shared`` none: claims get ``storage_class``, "" = the cluster's default."""
     if not shared:
         for spec in _claim_specs(manifests):
             spec.pop("storageClassName", None)
+            spec.update({"storageClassName": storage_class} if storage_class else {})
         return []
     found = [(n, s) for n, s in claims_of(manifests) if s.get("storageClassName") == STORAGE_CLASS]
     return [_storage_class(), *(_volume(namespace, name, spec) for name, spec in found)] if found else []

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import GuardRefused
-from harness.stack import isolation
+from harness.stack import isolation, listener, probe
 from harness.support.shell import run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -52,8 +52,8 @@ def test_names_of_the_real_world_would_be_seen(stack, monkeypatch: pytest.Monkey
 
 
 def test_a_canary_that_hears_nothing_proves_nothing(stack, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(isolation.Canary, "_note", lambda *_: None)
-    monkeypatch.setattr(isolation, "_ARRIVES_S", 0.5)
+    monkeypatch.setattr(listener.Canary, "_note", lambda *_: None)
+    monkeypatch.setattr(probe, "_ARRIVES_S", 0.5)
     with pytest.raises(GuardRefused, match="the control from beside the nodes"):
         isolation.prove_nothing_leaves(stack.stack, stack.checkout)
 

@@ -22,6 +22,7 @@ KINDS = {
                 "Service": ("services", True), "Node": ("nodes", False), "PersistentVolume": ("persistentvolumes", False),
                 "PersistentVolumeClaim": ("persistentvolumeclaims", True)},
     "/apis/apps/v1": {"Deployment": ("deployments", True), "StatefulSet": ("statefulsets", True)},
+    "/apis/networking.k8s.io/v1": {"NetworkPolicy": ("networkpolicies", True)},
     "/apis/storage.k8s.io/v1": {"StorageClass": ("storageclasses", False)},
     "/apis/rbac.authorization.k8s.io/v1": {"ClusterRole": ("clusterroles", False), "ClusterRoleBinding": ("clusterrolebindings", False)},
 }

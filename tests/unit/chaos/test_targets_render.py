@@ -56,7 +56,7 @@ def test_scale_hits_workloads():
         (fault(pods=5), "kind", GuardRefused),
         (fault(component="nix"), "kind", GuardRefused),
         (fault(component="redis"), "kind", NotSupported),
-        (fault("freeze"), "context", NotSupported),
+        *((fault(kind), "context", NotSupported) for kind in ("freeze", "container_kill", "drain", "cordon", "node_stop")),
         (fault(pods=0), "kind", GuardRefused),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 
 from harness.errors import StackFailed
 from harness.stack import catalogue
+from harness.stack.control import LABEL, policy
 from harness.stack.render import containers_of, images_of, kustomize
 from harness.support.checkout import Checkout
 from tests.unit.deploy.rules import Manifest, faults, pod, workloads
@@ -188,3 +189,16 @@ def test_nothing_may_leave(minimal: list[Manifest]) -> None:
     assert everything["podSelector"] == {}
     assert everything["policyTypes"] == ["Egress"]
     assert everything["egress"] == [{"to": [{"podSelector": {}}]}]
+
+
+def test_policies_leave_the_way_in_open_and_no_pod_is_selected_by_the_one_that_lets_out(minimal: list[Manifest]) -> None:
+    """Traffic comes in by the edge, from a node's address, which no podSelector could name: so no policy is about ingress."""
+    assert [m for m in minimal if m["kind"] == "NetworkPolicy" and m["spec"]["policyTypes"] != ["Egress"]] == []
+    assert [w for w in workloads(minimal) if LABEL in w["spec"]["template"]["metadata"]["labels"]] == []
+    (chosen,) = policy([])["spec"]["podSelector"]["matchLabels"]
+    assert chosen == LABEL
+
+
+def test_pods_on_the_host_network_are_the_edge_alone(minimal: list[Manifest]) -> None:
+    """No policy holds them back on any cluster."""
+    assert [w["metadata"]["name"] for w in workloads(minimal) if pod(w).get("hostNetwork")] == ["edge"]

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
+from harness.cluster.api import Api as Kubectl
 from harness.errors import GuardRefused
 from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway, Mutation
@@ -157,6 +159,25 @@ def test_the_owner_labels_cannot_be_patched_away(full: FakeApi, gateway: Gateway
     with pytest.raises(GuardRefused, match="owner labels"):
         gateway.patch("v1", "ConfigMap", "c", NAMESPACE, patch, how=how)  # type: ignore[arg-type]
     assert full.mutations == []
+
+
+def test_no_context_is_never_the_current_one(full: FakeApi, cluster: Cluster, tmp_path: Path):
+    """The client and kubectl both take the kubeconfig's current context where none is named; the fake has one."""
+    kubeconfig = cluster.target.kubeconfig
+    with pytest.raises(GuardRefused, match="no context is named"):
+        Cluster(replace(cluster.target, context=""))
+    with pytest.raises(GuardRefused, match="no context is named"):
+        Kubectl(Path("kubectl"), kubeconfig, "")
+    assert full.requests == []
+
+
+def test_several_kubeconfigs_are_merged(full: FakeApi, cluster: Cluster, tmp_path: Path):
+    whole = yaml.safe_load(Path(cluster.target.kubeconfig).read_text())
+    parts = {"contexts": ["contexts"], "rest": ["clusters", "users"]}
+    for name, keys in parts.items():
+        (tmp_path / name).write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **{k: whole[k] for k in keys}}))
+    merged = Cluster(replace(cluster.target, kubeconfig=f"{tmp_path}/contexts:{tmp_path}/rest"))
+    assert merged.uid() == cluster.target.uid
 
 
 def test_a_run_id_that_is_no_label_is_refused(cluster: Cluster):

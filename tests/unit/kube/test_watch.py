@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
+
+import pytest
 
 from harness.kube.api import ApiFailed
 from harness.kube.client import Cluster
@@ -82,3 +85,19 @@ def test_stop_wakes_a_blocked_read(api: FakeApi, cluster: Cluster):
     thread.join(5)
     assert not thread.is_alive()
     assert time.monotonic() - begun < 2
+
+
+def test_a_stop_while_the_request_is_on_its_way_ends_the_watch(api: FakeApi, cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
+    watch, raw = Watch(cluster, PATH), cluster.api.raw
+
+    def stopped_meanwhile(*words: Any, **options: Any) -> Any:
+        response = raw(*words, **options)
+        if options.get("query", {}).get("watch"):
+            watch.stop()
+        return response
+
+    monkeypatch.setattr(cluster.api, "raw", stopped_meanwhile)
+    thread = threading.Thread(target=lambda: list(watch), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()

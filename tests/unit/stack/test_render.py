@@ -31,6 +31,11 @@ def rendered(checkout: Checkout, variants: tuple[str, ...] = (), *, images: Mapp
     return render(found, params=params(**changes), credentials=SECRETS, images=images, owner_labels=LABELS, shared_volumes=shared)
 
 
+def render_with(checkout: Checkout, **options: Any) -> Rendered:
+    found = kustomize(checkout, profile="minimal", variants=(), namespace=NAMESPACE)
+    return render(found, params=params(), credentials=SECRETS, images=IMAGES, owner_labels=LABELS, **{"shared_volumes": True, **options})
+
+
 def one(made: Rendered, kind: str, name: str | None = None) -> dict[str, Any]:
     found = [m for m in made.manifests if m["kind"] == kind and name in (None, m["metadata"]["name"])]
     assert len(found) == 1
@@ -102,6 +107,22 @@ def test_without_shared_volumes_claims_take_the_default_class(checkout: Checkout
     made = rendered(checkout, shared=False)
     assert not [m for m in made.manifests if m["kind"] in ("PersistentVolume", "StorageClass")]
     assert "storageClassName" not in one(made, "StatefulSet")["spec"]["volumeClaimTemplates"][0]["spec"]
+
+
+def test_without_shared_volumes_a_class_can_be_named(checkout: Checkout):
+    made = render_with(checkout, shared_volumes=False, storage_class="fast")
+    assert one(made, "StatefulSet")["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] == "fast"
+
+
+def test_the_edge_can_be_bound_to_a_node_that_has_no_label(checkout: Checkout):
+    path = checkout.root / "deploy/components/mx/manifests.yaml"
+    path.write_text(path.read_text().replace("dnsPolicy: None", 'nodeSelector: {mailgale.dev/edge: "true", disk: ssd}\n      dnsPolicy: None'))
+    pod = one(render_with(checkout), "StatefulSet")["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"mailgale.dev/edge": "true", "disk": "ssd"}
+    pod = one(render_with(checkout, edge_node="w3"), "StatefulSet")["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"disk": "ssd"}
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["w3"]}]}
 
 
 def test_a_missing_image_is_told(checkout: Checkout):
