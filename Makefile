@@ -47,7 +47,7 @@ lint: setup
 examples: setup
 	@for plan in experiments/*.yaml; do \
 	  name=$$(basename "$$plan" .yaml); code=0; \
-	  $(BIN)/mailgale run "$$plan" || code=$$?; \
+	  $(BIN)/mailgale run "$$plan" --arms all || code=$$?; \
 	  case $$code in 0|1|5) ;; *) exit $$code ;; esac; \
 	  run=$$(ls -d reports/runs/*-"$$name"-* | sort | tail -n 1); \
 	  mkdir -p reports/examples/"$$name"; \
