@@ -26,7 +26,7 @@ MAILGALE = Path(sys.executable).parent / "mailgale"
 def run(cluster: Target, checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, subprocess.CompletedProcess[str]]:
     lifecycle.down_all(cluster, checkout, SilentProgress())
     text = (checkout.root / "experiments" / "mx-pod-kill.yaml").read_text()
-    for old, new in (("backlog_per_sender: 60", "backlog_per_sender: 30"), ("users: 200", "users: 40")):
+    for old, new in (("backlog_per_sender: 30", "backlog_per_sender: 20"), ("users: 200", "users: 40")):
         assert old in text
         text = text.replace(old, new)
     plan = tmp_path_factory.mktemp("plan") / "small-kill.yaml"
