@@ -10,6 +10,7 @@
     ├── BudgetExceeded           9   a budget or stop condition ended the run
     ├── CleanupIncomplete       10   something is left behind; overrides every other code
     ├── StoreDamaged             3   a run directory that does not read back as it was written
+    ├── RecordLost               3   the disk took no more: what was to be recorded is not
     ├── CommandFailed            3   an external command ended non-zero or ran out of time
     └── Interrupted              2   Ctrl-C or SIGTERM; everything was undone
 
@@ -18,6 +19,8 @@ reports "not supported here" and goes on.
 """
 
 from __future__ import annotations
+
+import errno
 
 
 class MailgaleError(Exception):
@@ -83,6 +86,17 @@ class CleanupIncomplete(MailgaleError):
 
 class StoreDamaged(MailgaleError):
     """A run directory that does not read back as it was written."""
+
+
+class RecordLost(MailgaleError):
+    """The record could not be written (disk full, quota, I/O error). What was written before stays readable."""
+
+    @classmethod
+    def of(cls, error: OSError, where: str = "") -> RecordLost:
+        """From what the kernel said. ``where``: the file or run, when the error does not name one."""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        todo = "make room, then give the same command again" if full else ""
+        return cls(f"the record cannot go on: {error.strerror or error}", where=str(error.filename or where), todo=todo)
 
 
 class CommandFailed(MailgaleError):

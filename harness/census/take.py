@@ -30,9 +30,14 @@ def take(spec: CensusSpec) -> None:
     :raises OSError: the log cannot be written.
     """
     memory = Memory()
-    with LogWriter(Path(spec.arm_dir) / "census.log", "census") as log:
+    log = LogWriter(Path(spec.arm_dir) / "census.log", "census")
+    try:
         for number in ROUNDS:
             _Round(spec, number, log, memory).read()
+    except BaseException:
+        log.abandon()  # an end mark would say that this census is whole
+        raise
+    log.close()
 
 
 class _Round:

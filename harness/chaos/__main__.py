@@ -32,10 +32,14 @@ def main() -> int:
 
     signal.signal(signal.SIGHUP, stop)
     try:
-        _chaos_run(here.spec.directory)
-        missing = unproven(here)
-    finally:
-        here.close()
+        try:
+            _chaos_run(here.spec.directory)
+            missing = unproven(here)
+        finally:
+            here.close()
+    except OSError as error:
+        sys.stderr.write(f"faults: the record cannot be written: {error}\n")
+        return 3
     return 1 if missing else 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -126,7 +127,8 @@ def carry_out(
     except (MailgaleError, NotSupported, OSError) as error:
         left = doing.undo()
         unsupported = {"not_supported": True} if isinstance(error, NotSupported) else {}
-        doing.say("failed", why=str(error), error=type(error).__name__, not_undone=left, **unsupported)
+        with suppress(OSError):  # a log that takes no more lacks the edge "undone", so the fault is not taken for a good one
+            doing.say("failed", why=str(error), error=type(error).__name__, not_undone=left, **unsupported)
         raise ActivityFailed(f"{doing.name}: {error}") from error
     return {"fault": doing.name, "kind": kind, "targets": doing.victims, "seconds": round(time.monotonic() - doing.since, 3)}
 

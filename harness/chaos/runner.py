@@ -52,11 +52,16 @@ class ChaosProcess:
         :returns: what had to be undone here, [] when the process left nothing.
         :raises CleanupIncomplete: something cannot be brought back.
         """
-        if self.running:
-            self.process.send_signal(signal.SIGHUP)  # chaoslib takes INT, TERM, USR1 and USR2 for itself
-            if self.wait(_STOP_S) is None:
+        undone: list[str] = []
+        try:
+            if self.running:
+                self.process.send_signal(signal.SIGHUP)  # chaoslib takes INT, TERM, USR1 and USR2 for itself
+                self.wait(_STOP_S)
+        finally:  # also when the wait is interrupted
+            if self.running:
                 kill_group(self.process)
-        return recover(self.spec.directory)
+            undone += recover(self.spec.directory)
+        return undone
 
     def output(self) -> str:
         """What it wrote to its output."""

@@ -1,7 +1,8 @@
 """The undo log: what must be brought back, written and synced before anything is done to the cluster.
 
 Entries are data, never code: ``{"op": "uncordon", "node": "worker2"}``. Each op is idempotent, and it is done only once the state was read
-back. Entries are undone last in, first out; an error in one does not keep the others from being tried.
+back. Entries are undone last in, first out; an error in one does not keep the others from being tried. A disk that takes no more
+keeps nothing from being undone either: what is undone and could not be noted counts as pending, and is tried again.
 ``undo.log`` has one writer. Who recovers after that writer's death writes ``undo-<n>.log`` beside it.
 """
 
@@ -11,6 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,17 +60,17 @@ class UndoLog:
     def undo(self, armed: Armed) -> str:
         """Undo one entry and verify it; "" or what is left. Errors are written down, not raised."""
         left = attempt(self._undoer, armed.entry)
-        with self._lock:
-            self._write(armed.id, "failed" if left else "undone", left=left)
+        self.mark(armed, left)
         return left
 
     def mark(self, armed: Armed, left: str) -> None:
-        """Write down how an undo ended that was carried out elsewhere."""
-        with self._lock:
+        """Write down how an undo ended that was carried out elsewhere. Never raises OSError."""
+        with self._lock, suppress(OSError):
             self._write(armed.id, "failed" if left else "undone", left=left)
 
     def close(self) -> None:
-        with self._lock:
+        """Close the log; one that takes no more stays without its end mark."""
+        with self._lock, suppress(OSError):
             self._log.close()
 
     def _write(self, number: int, state: str, **fields: Any) -> None:
@@ -109,15 +111,39 @@ def recover(arm_dir: Path, undoer: Undoer) -> list[str]:
     left = unreadable(arm_dir)
     if not todo and not left:
         return []
-    with LogWriter(_next_path(arm_dir), "undo") as log:
+    note, tried = _notes(arm_dir), 0
+    try:
         for armed in todo:
             why = attempt(undoer, armed.entry)
-            log.event("undo", id=armed.id, state="failed" if why else "undone", left=why)
-            log.flush()
+            note(armed, why)
+            tried += 1
             (left if why else done).append(f"{describe(armed.entry)}{': ' + why if why else ''}")
+    except KeyboardInterrupt:
+        left += [describe(a.entry) for a in todo[tried:]]
+        raise CleanupIncomplete(f"interrupted before this was undone: {'; '.join(left)}", where=str(arm_dir), todo="mailgale recover") from None
+    finally:
+        note(None, "")
     if left:
         raise CleanupIncomplete(f"not everything is undone: {'; '.join(left)}", where=str(arm_dir), todo="mailgale recover")
     return done
+
+
+def _notes(arm_dir: Path) -> Callable[[Armed | None, str], None]:
+    """Writes down how each undo ended, as far as the disk takes it; None closes the log."""
+    try:
+        log: LogWriter | None = LogWriter(_next_path(arm_dir), "undo")
+    except OSError:
+        log = None
+
+    def note(armed: Armed | None, why: str) -> None:
+        with suppress(OSError):
+            if log is not None and armed is None:
+                log.close()
+            elif log is not None and armed is not None:
+                log.event("undo", id=armed.id, state="failed" if why else "undone", left=why)
+                log.flush()
+
+    return note
 
 
 def unreadable(arm_dir: Path) -> list[str]:

@@ -103,6 +103,8 @@ class Hands:
         :raises MailgaleError: an API or an engine said no; the entry stays pending then.
         """
         op = str(entry["op"])
+        if op in ("whole", "scale") and self.cluster.namespace(self.spec.namespace) is None:
+            return ""  # the workload went with its namespace
         if op == "whole":
             # Whatever it asks for now: another fault may be scaling it meanwhile, and restores the number itself.
             return self.until_whole(str(entry["workload"]), None, _UNDO_S)

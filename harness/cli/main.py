@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -16,14 +17,17 @@ from harness.cli.plan import list_command, plan
 from harness.cli.run import (
     judge_command,
     preflight_command,
+    recover_command,
     rehearse_command,
     report_command,
     run_command,
     runs,
 )
 from harness.cli.terminal import console
-from harness.errors import Interrupted, MailgaleError
+from harness.errors import Interrupted, MailgaleError, RecordLost
 
+#: What a disk says that takes no more.
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 _EPILOG = """\b
 Exit codes: 0 pass, 1 criteria failed, 2 interrupted and undone, 3 fault of the harness, 4 plan or usage,
 5 inconclusive, 6 regression only, 7 guard refused, 8 preflight or stack failed, 9 budget or stop condition,
@@ -45,7 +49,7 @@ def cli() -> None:
 
 
 for _command in (
-    doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, runs, judge_command, report_command, list_command,
+    doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, runs, judge_command, report_command, recover_command, list_command,
 ):
     cli.add_command(_command)
 
@@ -79,7 +83,9 @@ def _guarded() -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except Exception:  # noqa: BLE001 - border one of two: whatever is not ours is a fault of the harness, exit 3
+    except Exception as error:  # noqa: BLE001 - border one of two: whatever is not ours is a fault of the harness, exit 3
+        if isinstance(error, OSError) and error.errno in _DISK:
+            return _say(RecordLost.of(error))
         traceback.print_exc()
         console().print("[red]This is a fault of the harness[/], not of the mail platform. No verdict was given.")
         return 3

@@ -14,13 +14,17 @@ from harness.cli.catalogue import find_plan
 from harness.cli.summary import print_summary
 from harness.cli.target import F, TargetOptions, target_for, target_options
 from harness.cli.terminal import console, make_progress
-from harness.errors import MailgaleError, UsageError
-from harness.judge import RunVerdict, judge
+from harness.errors import MailgaleError, RecordLost, UsageError
+from harness.judge import RunVerdict, judge, judge_history
 from harness.preflight import preflight, prove_isolation
-from harness.rehearse.conductor import rehearse
+from harness.rehearse.conductor import Ended, rehearse
+from harness.rehearse.leftovers import clear, forget_secrets
 from harness.rehearse.order import Options
+from harness.rehearse.resume import said_unfinished, told
+from harness.report import read as read_report
 from harness.report import summary_lines
 from harness.report import write as write_report
+from harness.store.history import load
 from harness.store.run import RunDir
 from harness.support.checkout import Checkout
 
@@ -32,6 +36,7 @@ def _run_options(command: F) -> F:
         click.option("--arms", default="main", show_default=True, help="'main', 'all', or names separated by commas"),
         click.option("--blocks", default=1, show_default=True, help="repeat all arms; intervals need at least 6"),
         click.option("--keep-stack", is_flag=True, help="leave the last arm's stack running"),
+        click.option("--fresh", is_flag=True, help="begin a new run, also where an unfinished one could be gone on with"),
         click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True),
     ):
         command = option(command)
@@ -62,8 +67,13 @@ def preflight_command(given: str, **target_args: str | None) -> int:
 @click.command("run", epilog=_EXIT_CODES)
 @click.argument("given", metavar="PLAN")
 @_run_options
-def run_command(given: str, arms: str, blocks: int, keep_stack: bool, output: str, **target_args: str | None) -> int:
+def run_command(
+    given: str, arms: str, blocks: int, keep_stack: bool, fresh: bool, output: str, **target_args: str | None
+) -> int:
     """Run a plan, judge it and write its report; the exit code says the verdict.
+
+    A run of the same plan that stopped half way (Ctrl-C, a full disk, a cluster that went away) is gone on with: arms whose census
+    was taken stay as they are, the others run again. --fresh begins a new run.
 
     \b
     Examples:
@@ -71,13 +81,15 @@ def run_command(given: str, arms: str, blocks: int, keep_stack: bool, output: st
       mailgale run friday-burst --arms all --blocks 6
       mailgale run mx-pod-kill --target context --context staging
     """
-    return _run(given, Options(arms, blocks, keep_stack), output, target_args)
+    return _run(given, Options(arms, blocks, keep_stack, fresh), output, target_args)
 
 
 @click.command("rehearse", epilog=_EXIT_CODES)
 @click.argument("given", metavar="[PLAN]", default="friday-burst")
 @_run_options
-def rehearse_command(given: str, arms: str, blocks: int, keep_stack: bool, output: str, **target_args: str | None) -> int:
+def rehearse_command(
+    given: str, arms: str, blocks: int, keep_stack: bool, fresh: bool, output: str, **target_args: str | None
+) -> int:
     """From a fresh machine to a verdict: engine, cluster, images, stack, and the plan (friday-burst unless named).
 
     \b
@@ -85,7 +97,7 @@ def rehearse_command(given: str, arms: str, blocks: int, keep_stack: bool, outpu
       mailgale rehearse
       mailgale rehearse friday-burst --arms all
     """
-    return _run(given, Options(arms, blocks, keep_stack), output, target_args)
+    return _run(given, Options(arms, blocks, keep_stack, fresh), output, target_args)
 
 
 def _run(given: str, options: Options, output: str, target_args: dict[str, str | None]) -> int:
@@ -95,11 +107,23 @@ def _run(given: str, options: Options, output: str, target_args: dict[str, str |
     target = target_for(checkout, progress, TargetOptions(**target_args), topology=plan.topology)
     preflight(plan, target, checkout, progress)
     ended = rehearse(plan, target, checkout, options, progress, setup_s=time.monotonic() - begin)
-    judged = _judged(ended.run.path, took_s=time.monotonic() - begin)
-    _show(ended.run, judged, output)
-    if ended.problem is not None:
-        console().print(f"mailgale: {ended.problem}", markup=False, style="red")
-    return _exit_code(judged.verdict, ended.problem)
+    return _told(ended, output, took_s=time.monotonic() - begin)
+
+
+def _told(ended: Ended, output: str, *, took_s: float) -> int:
+    """Judge, show, say what kept the run from its end and how to go on with it; the exit code."""
+    problem = ended.problem
+    try:
+        judged = _judged(ended.run.path, took_s=took_s)
+    except OSError as error:
+        problem = problem or RecordLost.of(error, ended.run.run_id)
+        judged = _only_judged(ended.run.path, error, took_s=took_s)
+    _show(judged, output)
+    if problem is not None:
+        console().print(f"mailgale: {problem}", markup=False, style="red")
+        if how := told(ended.run):
+            console().print(f"mailgale: {how}", markup=False)
+    return _exit_code(judged.verdict, problem)
 
 
 def _exit_code(verdict: RunVerdict, problem: MailgaleError | None) -> int:
@@ -123,9 +147,17 @@ def _judged(path: Path, *, took_s: float | None = None) -> _Judged:
     return _Judged(verdict, summary_lines(sheet, paths.html, took_s=took_s))
 
 
-def _show(run: RunDir, judged: _Judged, output: str) -> None:
+def _only_judged(path: Path, error: OSError, *, took_s: float) -> _Judged:
+    """The verdict where the disk takes neither it nor the report."""
+    with load(RunDir.open(path)) as history:
+        verdict = judge_history(history)
+        lines = summary_lines(read_report(history, verdict.to_json()), took_s=took_s)
+    return _Judged(verdict, [*lines, f"Report   not written: {error.strerror} (mailgale report {path.name}, once there is room)"])
+
+
+def _show(judged: _Judged, output: str) -> None:
     if output == "json":
-        click.echo((run.path / "verdict.json").read_text())
+        click.echo(judged.verdict.to_bytes())
     else:
         print_summary(judged.lines)
 
@@ -144,7 +176,7 @@ def runs() -> None:
 @runs.command("ls")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def runs_ls(output: str) -> None:
-    """Every run under reports/runs, newest first, with its verdict."""
+    """Every run under reports/runs, newest first, with its verdict; 'unfinished' where arms are still to be run."""
     rows = [_row(path) for path in _run_paths(Checkout.find())]
     if output == "json":
         click.echo(json.dumps(rows, indent=2))
@@ -158,10 +190,11 @@ def runs_ls(output: str) -> None:
 def _row(path: Path) -> dict[str, str]:
     verdict = path / "verdict.json"
     status = json.loads(verdict.read_text()).get("status", "?") if verdict.is_file() else "not judged"
+    run = RunDir.open(path)
     return {
         "run": path.name,
-        "plan": RunDir.open(path).plan.name,
-        "verdict": str(status),
+        "plan": run.plan.name,
+        "verdict": "unfinished" if said_unfinished(run) else str(status),
         "sealed": "yes" if (path / "seal.json").is_file() else "no",
     }
 
@@ -172,7 +205,7 @@ def _row(path: Path) -> dict[str, str]:
 def runs_show(given: str, output: str) -> None:
     """The summary of one run, as it was judged last."""
     run = find_run(given)
-    _show(run, _judged(run.path), output)
+    _show(_judged(run.path), output)
 
 
 @click.command("judge", epilog=_EXIT_CODES)
@@ -188,7 +221,7 @@ def judge_command(given: str, output: str) -> int:
     """
     run = find_run(given)
     judged = _judged(run.path)
-    _show(run, judged, output)
+    _show(judged, output)
     return judged.verdict.exit_code
 
 
@@ -205,6 +238,27 @@ def report_command(given: str) -> None:
     _judged(run.path)
     for name in ("report.html", "summary.md", "junit.xml", "verdict.json"):
         click.echo(str(run.path / name))
+
+
+@click.command("recover", epilog=_EXIT_CODES)
+@click.argument("given", metavar="RUN", default="latest")
+@target_options
+def recover_command(given: str, **target_args: str | None) -> int:
+    """Put back what a stopped or killed run left: faults that are not undone, a stack that is not taken down.
+
+    Exit 10 lists what is still left; the same command tries exactly that again.
+
+    \b
+    Example:
+      mailgale recover latest
+    """
+    checkout, progress, run = Checkout.find(), make_progress(), find_run(given)
+    target = target_for(checkout, progress, TargetOptions(**target_args), start=False)
+    with checkout.lock("run"):
+        done = clear(run, target, checkout, progress)
+        forget_secrets(checkout)
+    click.echo("\n".join(done) or "nothing was left")
+    return 0
 
 
 def find_run(given: str) -> RunDir:

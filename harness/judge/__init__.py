@@ -9,7 +9,6 @@ A check that crashes is INCONCLUSIVE: this module is one of the two borders wher
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from harness.judge.verdict import RunVerdict
 from harness.model.plan import CheckSpec, Plan
 from harness.model.verdict import ClaimResult, Finding, Status, Verdict
 from harness.store.history import ArmHistory, RunHistory, load
-from harness.store.run import RunDir
+from harness.store.run import RunDir, write_whole
 
 __all__ = ["RunVerdict", "judge", "judge_history"]
 T = TypeVar("T")
@@ -41,9 +40,7 @@ def judge(run_path: Path) -> RunVerdict:
     """
     with load(RunDir.open(run_path)) as history:
         verdict = judge_history(history)
-    temporary = run_path / f".verdict.json.{os.getpid()}"
-    temporary.write_bytes(verdict.to_bytes())
-    temporary.rename(run_path / "verdict.json")
+    write_whole(run_path / "verdict.json", verdict.to_bytes())
     return verdict
 
 

@@ -21,6 +21,8 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+#: Of a connection that broke or a read that timed out. urllib3's own three would make a server that hangs cost four time limits a call.
+RETRIES = 1
 
 
 class ApiFailed(MailgaleError):
@@ -58,7 +60,9 @@ class Api:
         if not context:
             raise GuardRefused("no context is named, and the current one is never taken", where=kubeconfig)
         try:
-            self.client = k8s_config.new_client_from_config(config_file=kubeconfig, context=context)
+            settings = k8s.Configuration()
+            settings.retries = RETRIES
+            self.client = k8s_config.new_client_from_config(config_file=kubeconfig, context=context, client_configuration=settings)
         except (k8s_config.ConfigException, OSError) as error:
             raise NotReady(f"no usable kubeconfig: {error}", where=kubeconfig, todo="mailgale cluster up") from error
         self.kubeconfig, self.context = kubeconfig, context

@@ -40,6 +40,9 @@ from harness.load.params import Params
 from harness.load.spec import PASSWORD_ENV, LoadSpec
 
 SPEC_ENV = "MAILGALE_LOAD_SPEC"
+#: Process id of the conductor: a load that outlives it ends. Not set for a locustfile run by hand.
+PARENT_ENV = "MAILGALE_LOAD_PARENT"
+PARENT_EVERY_S = 1.0
 STOP_WAIT_S = 20.0
 LAST_ROWS_S = 1.3 * locust.stats.CSV_STATS_INTERVAL_SEC  #: locust writes its CSV on this grid and not once more at the end
 ENDED = "mailgale_engine_ended"
@@ -99,6 +102,8 @@ class Steering:
         )
         self.code = None
         self._reader = gevent.spawn(self._read)
+        if parent := os.environ.get(PARENT_ENV):
+            gevent.spawn(self._end_with, int(parent))
 
     def stop(self) -> None:
         """Stop the engine cleanly; after STOP_WAIT_S by force."""
@@ -111,6 +116,14 @@ class Steering:
             self._process.kill()
         if self._reader is not gevent.getcurrent():
             self._reader.join(timeout=STOP_WAIT_S)
+
+    def _end_with(self, parent: int) -> None:
+        """Quit once the conductor is gone: nobody would record how this load ends, and the next run must not meet its mail."""
+        while os.getppid() == parent:
+            gevent.sleep(PARENT_EVERY_S)
+        log.error("the conductor, process %s, is gone: the load ends", parent)
+        if self.environment.runner is not None:
+            self.environment.runner.quit()
 
     def _spec(self) -> LoadSpec:
         named = os.environ.get(SPEC_ENV)
@@ -234,8 +247,6 @@ def _stop(environment: Environment, **_: Any) -> None:
     steering = _steering.get(id(environment))
     if steering is not None:
         steering.stop()
-
-
 
 
 _hooks: Any = events  # locust's hooks carry no types

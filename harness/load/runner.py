@@ -59,13 +59,15 @@ class LoadProcess:
 
     def stop(self, wait_s: float = STOP_WAIT_S) -> None:
         """Stop it cleanly: the engine closes its log. By force after ``wait_s`` seconds. No error if it has ended."""
-        if self.alive:
-            self.process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(wait_s)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        try:
+            if self.alive:
+                self.process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(wait_s)
+        finally:  # also when the wait is interrupted: nothing may go on sending
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def state(self) -> dict[str, Any]:
         """The last ``load_state`` or ``load_end`` in the log; empty before the first."""
@@ -77,7 +79,10 @@ class LoadProcess:
         return last
 
     def _tail(self) -> str:
-        return "\n".join(self.output.read_text(errors="replace").splitlines()[-15:])
+        """The end of its output without the frames of tracebacks."""
+        lines = self.output.read_text(errors="replace").splitlines()
+        told = [line for line in lines if line.strip() and not line.startswith((" ", "Traceback (most recent"))]
+        return "\n".join(told[-15:])
 
 
 def start(spec: LoadSpec, arm_dir: Path, *, secrets: Path | None = None, scenarios: Path | None = None) -> LoadProcess:
@@ -95,7 +100,9 @@ def start(spec: LoadSpec, arm_dir: Path, *, secrets: Path | None = None, scenari
         raise UsageError(f"there is no scenario '{spec.scenario}'", where=str(locustfile.parent))
     (arm_dir / "spec.json").write_text(spec.to_json())
     output = arm_dir / "locust.out"
-    environment = {**os.environ, "MAILGALE_LOAD_SPEC": str(arm_dir / "spec.json"), PASSWORD_ENV: spec.password}
+    environment = {
+        **os.environ, "MAILGALE_LOAD_SPEC": str(arm_dir / "spec.json"), PASSWORD_ENV: spec.password, "MAILGALE_LOAD_PARENT": str(os.getpid()),
+    }
     if secrets is not None:
         private = secrets / f"load-{spec.arm}.json"
         private.touch(0o600)

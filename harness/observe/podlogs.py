@@ -8,6 +8,7 @@ a kubelet that rotated the log in between has fewer to give, and what it rotated
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,11 +45,12 @@ class LogCollector:
                 self._follow(pod, container, container.id, previous=False)
 
     def stop(self, timeout_s: float = 3.0) -> None:
-        """End every follower."""
+        """End every follower; ``timeout_s`` is for all of them together."""
         for one in self._followers.values():
             one.stop()
+        end = time.monotonic() + timeout_s
         for one in self._followers.values():
-            one.join(timeout_s)
+            one.join(max(0.0, end - time.monotonic()))
 
     def _follow(self, pod: Pod, container: Container, instance: str, *, previous: bool) -> None:
         path = self._folder / f"{pod.name}.{container.name}.log"
@@ -72,6 +74,12 @@ class _Follower(threading.Thread):
         self._received = 0
 
     def run(self) -> None:
+        try:
+            self._follow()
+        except OSError as error:
+            self._incident(f"the log could not be written: {error.strerror}")
+
+    def _follow(self) -> None:
         with self._path.open("ab", buffering=0) as file:
             file.write(f"--- mailgale: container {self._instance[:12]} of pod {self._pod.uid}\n".encode())
             for _ in range(_TRIES):

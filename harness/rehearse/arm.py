@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,26 +15,40 @@ from harness.chaos import runner as chaos_runner
 from harness.chaos.runner import ChaosProcess
 from harness.chaos.targets import faults_of, resolve
 from harness.dns.lab import prove_names
-from harness.errors import CommandFailed, NotReady, NotSupported, StackFailed
+from harness.errors import (
+    CleanupIncomplete,
+    ClusterFailed,
+    CommandFailed,
+    MailgaleError,
+    NotReady,
+    NotSupported,
+    StackFailed,
+)
+from harness.kube.api import ApiFailed
 from harness.kube.gateway import Mutation
 from harness.load import runner as load_runner
 from harness.model.plan import Arm, Plan
 from harness.model.target import Target
 from harness.rehearse import specs
 from harness.rehearse.children import Child
+from harness.rehearse.journal import Journal
+from harness.rehearse.leftovers import taking_down
 from harness.stack import isolation, lifecycle, relief
 from harness.stack.catalogue import components
 from harness.stack.deployed import Stack
 from harness.stack.images import Image
-from harness.store.log import LogWriter
 from harness.store.run import ArmDir
 from harness.support.checkout import Checkout
+from harness.support.clock import wait_for
 from harness.support.progress import Progress
 from harness.support.shell import tail
 
 CENSUS_DEADLINE_S = 300.0
 #: The load has its own deadline; this much later it is taken for hung.
 LOAD_GRACE_S = 60.0
+#: An API server that does not answer for this long after the load is taken for gone.
+CLUSTER_BACK_S = 60.0
+TEARDOWN = "teardown"
 
 
 @dataclass
@@ -57,7 +71,8 @@ class ArmRun:
     def __post_init__(self) -> None:
         self.timings: dict[str, float] = {}
         self.offered = 0.0  #: mails that the load offered, for the budget
-        self.log = LogWriter(self.directory.conductor_log, "conductor")
+        self.ended = ""  #: what ended the arm before its time
+        self.log = Journal(self.directory.conductor_log)
 
     @property
     def suffix(self) -> str:
@@ -66,30 +81,49 @@ class ArmRun:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """A phase in the arm's history, with progress and its duration."""
+        """A phase in the arm's history, with progress and its duration.
+
+        :raises RecordLost: the history takes no more, so that nothing new begins; what undoes goes ahead all the same.
+        """
         begin = time.monotonic()
         self.log.event("phase", name=name, edge="begin")
-        self.log.flush()
+        if name != TEARDOWN:
+            self.log.check()
         try:
             with self.progress.stage(name):
                 yield
         finally:
             self.timings[name] = round(time.monotonic() - begin, 1)
             self.log.event("phase", name=name, edge="end")
-            self.log.flush()
 
     def incident(self, what: str, where: str = "") -> None:
         """An error that did not end the run."""
         self.progress.note(f"incident: {what}")
         self.log.event("incident", what=what, where=where)
-        self.log.flush()
 
 
 def run_arm(arm: ArmRun) -> None:
     """Run one arm from an empty namespace to its census, and take everything down again on every way out.
 
     :raises MailgaleError: the arm could not be brought to its end; what was recorded stays.
+    :raises CleanupIncomplete: something is left behind; the message lists it.
     """
+    try:
+        _run(arm)
+    except CleanupIncomplete as error:
+        left = "; ".join(dict.fromkeys(_left(error)))
+        raise CleanupIncomplete(f"{left}{'; the arm had ended with: ' + arm.ended if arm.ended and arm.ended not in left else ''}") from error
+
+
+def _left(error: BaseException | None) -> Iterator[str]:
+    """Every clean-up that failed while scopes were left, the last one first."""
+    while error is not None:
+        if isinstance(error, CleanupIncomplete):
+            yield str(error)
+        error = error.__context__
+
+
+def _run(arm: ArmRun) -> None:
     _announce_writers(arm)
     with ExitStack() as scopes:
         scopes.callback(arm.log.close)
@@ -106,6 +140,7 @@ def run_arm(arm: ArmRun) -> None:
                 _heal(arm, faults)
         census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
         with arm.phase("settle"):
+            _answers(arm, stack)
             _settle(arm, census)
         with arm.phase("census"):
             for slow in relief.lift_cpu_limits(stack, record=_recorder(arm)):
@@ -113,7 +148,8 @@ def run_arm(arm: ArmRun) -> None:
             _census(arm, census)
         _pods(arm, stack, "pods_at_end")
         if not observer.stop():
-            arm.incident("the observer had to be killed: its last samples may be missing", "observe")
+            arm.incident("the observer did not end well: its last samples may be missing", "observe")
+        arm.log.check()
 
 
 def _announce_writers(arm: ArmRun) -> None:
@@ -121,7 +157,6 @@ def _announce_writers(arm: ArmRun) -> None:
     if faults_of(arm.plan, arm.arm.name):
         names.append("faults.log")
     arm.log.event("expected_writers", names=names)
-    arm.log.flush()
 
 
 @contextmanager
@@ -144,9 +179,13 @@ def _deployed(arm: ArmRun) -> Iterator[Stack]:
                 _down(arm, namespace_of(arm))
                 stack = _up(arm)
         yield stack
+    except (MailgaleError, OSError) as error:
+        arm.ended = str(error)
+        arm.incident(f"the arm ended before its time: {error}", arm.directory.label)
+        raise
     finally:
         if not arm.keep_stack:
-            with arm.phase("teardown"):
+            with arm.phase(TEARDOWN), taking_down(namespace_of(arm)):
                 _down(arm, namespace_of(arm))
 
 
@@ -186,13 +225,11 @@ def _isolated(arm: ArmRun, stack: Stack) -> None:
     asked = prove_names(stack)
     proof = isolation.prove_nothing_leaves(stack, arm.checkout, progress=arm.progress)
     arm.log.event("isolation", dns=asked, canary=list(proof.canary), nodes=list(proof.nodes), tried=proof.tried, unproven=list(proof.unproven))
-    arm.log.flush()
 
 
 def _pods(arm: ArmRun, stack: Stack, kind: str) -> None:
     pods = stack.cluster.pods(stack.namespace)
     arm.log.event(kind, pods=[specs.pod(p) for p in pods])
-    arm.log.flush()
 
 
 @contextmanager
@@ -246,6 +283,25 @@ def _heal(arm: ArmRun, faults: ChaosProcess | None) -> None:
         arm.incident(f"undone by the conductor: {what}", "faults")
 
 
+def _answers(arm: ArmRun, stack: Stack) -> None:
+    """Without an API server neither queues nor pods can be read to the end, and waiting for them is in vain.
+
+    :raises ClusterFailed: it does not answer, or another cluster does.
+    """
+
+    def uid() -> str | None:
+        with suppress(ApiFailed):
+            return stack.cluster.uid()
+        return None
+
+    try:
+        found = wait_for(uid, deadline_s=CLUSTER_BACK_S, what="the API server to answer after the load", every_s=1.0)
+    except NotReady as error:
+        raise ClusterFailed(f"the cluster is gone: {error.what}", where=arm.target.name, todo="mailgale cluster status") from error
+    if found != arm.target.uid:
+        raise ClusterFailed(f"another cluster answers since the load: {found}", where=arm.target.name, todo="mailgale cluster status")
+
+
 def _settle(arm: ArmRun, spec: CensusSpec) -> None:
     def look(quiet: Quiet) -> None:
         arm.progress.waiting(f"the queues to empty, {quiet.left} mails left")
@@ -260,4 +316,8 @@ def _census(arm: ArmRun, census: CensusSpec) -> None:
     spec = arm.secrets / f"census-{arm.directory.label}.json"
     census.save(spec)
     with Child("harness.census", [spec], arm.directory.path / "census.out") as child:
-        child.wait(deadline_s=CENSUS_DEADLINE_S)
+        try:
+            child.wait(deadline_s=CENSUS_DEADLINE_S)
+        except MailgaleError:
+            arm.log.check()  # where the disk is full, that is the reason, and the census could not even say so
+            raise

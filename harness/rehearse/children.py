@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -48,17 +47,17 @@ class Child:
             raise MailgaleError(f"ended with {code}: {tail(self.output.read_text(errors='replace'))}", where=self.module)
 
     def stop(self, *, grace_s: float = 15.0) -> bool:
-        """SIGTERM, then SIGKILL after ``grace_s``. True when it ended by itself, so that its log is closed."""
+        """SIGTERM, then SIGKILL after ``grace_s`` or when the wait is interrupted. True when it ended well, so that its log is closed."""
         if self.alive:
             self._signal(signal.SIGTERM)
-        end = time.monotonic() + grace_s
         try:
-            self._process.wait(max(0.1, end - time.monotonic()))
+            return self._process.wait(max(0.1, grace_s)) == 0
         except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
             return False
-        return True
+        finally:
+            if self.alive:
+                self._signal(signal.SIGKILL)
+                self._process.wait()
 
     def _signal(self, number: int) -> None:
         try:

@@ -1,7 +1,8 @@
 """The conductor: from a plan and a target to a sealed run directory. It reads like the README.
 
 Every scope is a context manager, so that faults are undone, evidence is collected and the run is sealed on every way out,
-Ctrl-C included. Judging and reporting come after it and need no cluster.
+Ctrl-C included. Judging and reporting come after it and need no cluster. A run that stopped half way is gone on with: its
+finished arms stay as they are (harness.rehearse.resume).
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from harness.errors import Interrupted, MailgaleError
+from harness.errors import Interrupted, MailgaleError, RecordLost
 from harness.model.plan import Plan
 from harness.model.target import Target
+from harness.rehearse import leftovers
 from harness.rehearse.arm import ArmRun, run_arm
 from harness.rehearse.budget import Allowance
+from harness.rehearse.journal import Journal
 from harness.rehearse.meta import what_is_tested
 from harness.rehearse.order import Options, arms_in_order
+from harness.rehearse.resume import resumable
 from harness.stack import lifecycle
 from harness.stack.images import Image
-from harness.store.log import LogWriter
 from harness.store.run import RunDir
+from harness.store.sessions import label, reopen, sessions, unfinished
 from harness.support.checkout import Checkout
 from harness.support.progress import Progress
 
@@ -33,65 +38,131 @@ __all__ = ["Ended", "Options", "rehearse"]
 
 @dataclass(frozen=True)
 class Ended:
-    """A sealed run, and what kept it from its end (None: nothing)."""
+    """A run, and what kept it from its end (None: nothing). ``seal`` is "" where the disk did not even take that."""
 
     run: RunDir
     seal: str
     problem: MailgaleError | None
 
 
+@dataclass
+class _Session:
+    """What one command does of a run."""
+
+    plan: Plan
+    target: Target
+    checkout: Checkout
+    options: Options
+    progress: Progress
+    run: RunDir
+    todo: tuple[tuple[int, str], ...]
+    images: Mapping[str, Image]
+    timings: dict[str, float]
+
+
 def rehearse(plan: Plan, target: Target, checkout: Checkout, options: Options, progress: Progress, *, setup_s: float = 0.0) -> Ended:
     """Run every arm of a plan, in seeded order, each on a stack of its own, and seal the evidence.
+
+    The newest run of the same plan under the same conditions that stopped half way is gone on with, unless ``options.fresh``.
 
     :param setup_s: seconds that engine and cluster took before, for the report.
     :raises MailgaleError: before there was a run (guards, images, another run on this cluster).
     """
     order = arms_in_order(plan, options)
     with checkout.lock("run"), progress.stage(f"{plan.name}: {len(order)} arms"):
+        leftovers.forget_secrets(checkout)
         images_begin = time.monotonic()
         images = lifecycle.prepare(target, checkout, profile=plan.profile, progress=progress)
         timings = {"setup": round(setup_s, 1), "images": round(time.monotonic() - images_begin, 1)}
         meta = {**what_is_tested(plan, target, checkout, options), "images": {i.ref: i.id for i in images.values()}}
-        run = RunDir.create(checkout.runs, plan, meta, arms=order)
+        run = _begun(plan, target, checkout, options, progress, order, meta)
+        session = _Session(plan, target, checkout, options, progress, run, unfinished(run), images, _with_before(run, timings))
         problem: MailgaleError | None = None
         try:
-            _arms(plan, target, checkout, options, progress, run, order, timings, images)
+            _arms(session)
         except MailgaleError as error:
             problem = error
+        except OSError as error:
+            problem = RecordLost.of(error, run.run_id)
         except KeyboardInterrupt:
             problem = Interrupted("interrupted; what was started has been undone", where=run.run_id)
-        return Ended(run, _seal(run, timings, problem, progress), problem)
+        return _sealed(session, problem)
 
 
-def _arms(
-    plan: Plan, target: Target, checkout: Checkout, options: Options, progress: Progress,
-    run: RunDir, order: list[tuple[int, str]], timings: dict[str, float], images: Mapping[str, Image],
-) -> None:
-    allowance = Allowance(plan, options.blocks)
-    with LogWriter(run.conductor_log, "conductor") as log, _secrets(checkout) as private:
-        for n, (block, name) in enumerate(order):
+def _begun(
+    plan: Plan, target: Target, checkout: Checkout, options: Options, progress: Progress, order: list[tuple[int, str]], meta: Mapping[str, Any]
+) -> RunDir:
+    """A run that can be gone on with, opened again, or a new one.
+
+    :raises RecordLost: the disk takes no run.
+    """
+    try:
+        run = None if options.fresh else resumable(plan, meta, order, checkout, progress)
+        if run is not None:
+            for line in leftovers.clear(run, target, checkout, progress):
+                progress.note(line)
+            run, session = reopen(run)
+            progress.note(f"going on with {run.run_id} ({session.why}): {', '.join(session.kept)} finished before (--fresh begins anew)")
+        else:
+            run = RunDir.create(checkout.runs, plan, meta, arms=order)
+        run.set_aside()
+    except OSError as error:
+        raise RecordLost.of(error, str(checkout.runs)) from error
+    return run
+
+
+def _with_before(run: RunDir, timings: Mapping[str, float]) -> dict[str, float]:
+    """Timings of the finished arms, and set-up times summed over all sessions."""
+    before = {k: float(v) for k, v in dict(run.meta.get("timings", {})).items()}
+    again = {label(key) for key in unfinished(run)}
+    kept = {k: v for k, v in before.items() if k.rpartition("/")[0] not in again}
+    return {**kept, **{k: round(before.get(k, 0.0) + v, 1) for k, v in timings.items()}}
+
+
+def _arms(session: _Session) -> None:
+    plan, run, progress = session.plan, session.run, session.progress
+    allowance = Allowance(plan, session.options.blocks)
+    with Journal(run.conductor_log) as log, _secrets(session.checkout) as private:
+        _say_resumed(run, log)
+        for n, (block, name) in enumerate(session.todo):
             allowance.check()
             log.event("arm", block=block, arm=name, edge="begin")
-            log.flush()
+            log.check()
             arm = ArmRun(
-                plan, plan.arm(name), block, run.run_id, run.arm(block, name), target, checkout, private,
-                prove_isolation=n == 0, progress=progress, images=images, keep_stack=options.keep_stack and n == len(order) - 1,
+                plan, plan.arm(name), block, run.run_id, run.arm(block, name), session.target, session.checkout, private,
+                prove_isolation=n == 0, progress=progress, images=session.images,
+                keep_stack=session.options.keep_stack and n == len(session.todo) - 1,
             )
-            with progress.stage(f"arm {name} ({n + 1} of {len(order)})"):
+            with progress.stage(f"arm {name} ({n + 1} of {len(session.todo)})"):
                 try:
                     run_arm(arm)
                 finally:
-                    timings.update({f"{block}-{name}/{k}": v for k, v in arm.timings.items()})
+                    session.timings.update({f"{block}-{name}/{k}": v for k, v in arm.timings.items()})
                     allowance.spend(arm.offered)
             log.event("arm", block=block, arm=name, edge="end")
-            log.flush()
 
 
-def _seal(run: RunDir, timings: dict[str, float], problem: MailgaleError | None, progress: Progress) -> str:
-    run.update_meta(timings=timings, problem=str(problem) if problem else "", problem_code=problem.exit_code if problem else 0)
-    digest = run.seal()
+def _say_resumed(run: RunDir, log: Journal) -> None:
+    for last in sessions(run)[-1:]:
+        log.event("resumed", session=last.number, why=last.why, seal=last.seal, kept=list(last.kept), again=list(last.again))
+
+
+def _sealed(session: _Session, problem: MailgaleError | None) -> Ended:
+    """Seal the run; where the disk does not take the seal, that is what is said."""
+    run, progress = session.run, session.progress
+    try:
+        run.release()
+        run.update_meta(
+            timings=session.timings, problem=str(problem) if problem else "", problem_code=problem.exit_code if problem else 0,
+            unfinished=[label(key) for key in unfinished(run)],
+        )
+        digest = run.seal()
+    except OSError as error:
+        lost = RecordLost.of(error, run.run_id)
+        progress.note(f"the run could not be sealed: {lost}")
+        return Ended(run, "", problem or lost)
     progress.note(f"sealed {run.run_id}: {digest}")
-    return digest
+    return Ended(run, digest, problem)
 
 
 @contextmanager

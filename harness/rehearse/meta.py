@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -43,11 +44,12 @@ def _target(target: Target) -> dict[str, Any]:
 
 
 def _packages() -> Mapping[str, str]:
-    return {name: metadata.version(name) for name in _TOOLS}
+    """Under "kubernetes" stands the version of the cluster, not that of the client's package."""
+    return {"kubernetes client" if name == "kubernetes" else name: metadata.version(name) for name in _TOOLS}
 
 
 def _source(checkout: Checkout) -> dict[str, str]:
-    """The commit of the checkout, and whether anything in it was changed; "" outside git."""
+    """The commit of the checkout and whether anything in it was changed ("" outside git), and the hash of what a run is made of."""
 
     def git(*words: str) -> str:
         try:
@@ -55,7 +57,18 @@ def _source(checkout: Checkout) -> dict[str, str]:
         except (OSError, subprocess.TimeoutExpired):
             return ""
 
-    return {"commit": git("rev-parse", "HEAD"), "changed": "yes" if git("status", "--porcelain", "--untracked-files=no") else "no"}
+    return {"commit": git("rev-parse", "HEAD"), "changed": "yes" if git("status", "--porcelain", "--untracked-files=no") else "no",
+            "sha256": source_digest(checkout.root)}  # fmt: skip
+
+
+def source_digest(root: Path) -> str:
+    """SHA-256 over name and content of every file under ``harness``, ``scenarios`` and ``deploy``: equal only for equal sources."""
+    made = hashlib.sha256()
+    for folder in ("harness", "scenarios", "deploy"):
+        for path in sorted(p for p in (root / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+            made.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
+            made.update(path.read_bytes())
+    return made.hexdigest()
 
 
 def _host() -> dict[str, Any]:

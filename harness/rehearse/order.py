@@ -17,11 +17,13 @@ class Options:
     :param arms: ``main``, ``all``, or names separated by commas.
     :param blocks: how often all arms are run; intervals need at least 6.
     :param keep_stack: leave the last arm's stack running, to look at it.
+    :param fresh: begin a new run, also where an unfinished one could be gone on with.
     """
 
     arms: str = "main"
     blocks: int = 1
     keep_stack: bool = False
+    fresh: bool = False
 
 
 def arms_in_order(plan: Plan, options: Options) -> list[tuple[int, str]]:

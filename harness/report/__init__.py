@@ -13,9 +13,9 @@ from harness.report.gather import sheet
 from harness.report.sheet import Sheet
 from harness.report.terminal import summary_lines
 from harness.store.history import RunHistory, load
-from harness.store.run import RunDir
+from harness.store.run import RunDir, write_whole
 
-__all__ = ["ReportPaths", "Sheet", "summary_lines", "write"]
+__all__ = ["ReportPaths", "Sheet", "read", "summary_lines", "write"]
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,18 @@ def write(run_path: Path, verdict: Mapping[str, Any], *, history: RunHistory | N
         with load(RunDir.open(run_path)) as fresh:
             page = _sheet(fresh, result)
     paths = ReportPaths(run_path / "report.html", run_path / "summary.md", run_path / "junit.xml")
-    paths.html.write_text(html.render(page), encoding="utf-8")
-    paths.markdown.write_text(markdown.render(page), encoding="utf-8")
-    paths.junit.write_text(junit.render(result, seed=(history.plan if history else RunDir.open(run_path).plan).seed), encoding="utf-8")
+    seed = (history.plan if history else RunDir.open(run_path).plan).seed
+    for path, text in ((paths.html, html.render(page)), (paths.markdown, markdown.render(page)), (paths.junit, junit.render(result, seed=seed))):
+        write_whole(path, text.encode())
     return paths, page
+
+
+def read(history: RunHistory, verdict: Mapping[str, Any]) -> Sheet:
+    """What the report says, without writing it.
+
+    :raises StoreDamaged: the verdict does not read.
+    """
+    return _sheet(history, judged.read(verdict))
 
 
 def _sheet(history: RunHistory, result: judged.Judged) -> Sheet:

@@ -12,6 +12,7 @@ from harness.report.figures_table import value_text
 from harness.report.series import ArmData
 from harness.report.sheet import Pairs
 from harness.report.text import duration, label, number, plain
+from harness.store.sessions import Session
 
 _ORDER = ("setup", "images", "deploy", "isolation", "load", "heal", "settle", "census")
 
@@ -20,9 +21,21 @@ def begun(head: Mapping[str, Any]) -> str:
     """When the run began, in UTC."""
     anchor = head.get("anchor")
     wall = anchor.get("wall_ns") if isinstance(anchor, Mapping) else None
-    if not isinstance(wall, int):
-        return "time not recorded"
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(wall // 1_000_000_000))
+    return utc(wall) if isinstance(wall, int) else "time not recorded"
+
+
+def utc(wall_ns: int) -> str:
+    """A wall clock's time for a reader."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(wall_ns // 1_000_000_000))
+
+
+def resumed(sessions: Sequence[Session]) -> tuple[str, ...]:
+    """When the run was gone on with, after what, and which arms were kept and run again; () = it was run in one go."""
+    return tuple(
+        f"Resumed {utc(s.wall_ns)}, after: {plain(s.why)}. Kept as they were: {', '.join(map(plain, s.kept)) or 'none'}; "
+        f"begun again: {', '.join(map(plain, s.again)) or 'none'}."
+        for s in sessions
+    )
 
 
 def tested(plan: Plan, head: Mapping[str, Any], meta: Mapping[str, Any]) -> Pairs:

@@ -19,8 +19,9 @@ from harness.report.series import ArmData, Clock
 from harness.report.sheet import Chart, FindingText, Head, Mark, Matrix, MatrixRow, Named, Reason, Sheet
 from harness.report.text import duration, number, plain
 from harness.report.timeline import draw
-from harness.report.validity import limits, validity
+from harness.report.validity import limits, resumption, validity
 from harness.store.run import RunDir
+from harness.store.sessions import put_aside, sessions
 
 #: Points of each line over all arms; more arms, fewer points, so that the file stays small.
 _POINTS_ALL, _POINTS_MAX, _POINTS_MIN = 1500, 240, 50
@@ -63,12 +64,12 @@ def sheet(run: RunDir, judged: Judged, arms: Sequence[tuple[str, ArmData]], run_
         notable=tuple(_reason(c) for c in judged.checks if c.tone != "pass"),
         passed=tuple(_reason(c) for c in judged.checks if c.tone == "pass"),
         named=_named(judged),
-        validity=validity(judged, data, meta, plan, run.seal_digest), limits=limits(blocks, meta, plan),
+        validity=(*validity(judged, data, meta, plan, run.seal_digest), *resumption(sessions(run), put_aside(run))), limits=limits(blocks, meta, plan),
         unsupported=facts.unsupported(meta), incidents=_incidents(arms, run_events, meta),
         timelines=_timelines(arms, notes), timelines_note=_timelines_note(arms),
         tested=facts.tested(plan, run.head, meta), images=facts.images(meta, data), held=facts.held(plan, meta), load=facts.load(plan),
         timings=facts.timings(meta), budgets=budgets(plan, meta, data), phases=facts.phases(meta), command=facts.command(plan, meta), rejudge=f"mailgale judge {run.run_id}",
-        seal=run.seal_digest, plan_sha=plan.sha256, version=version,
+        seal=run.seal_digest, plan_sha=plan.sha256, version=version, resumed=facts.resumed(sessions(run)),
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def render(sheet: Sheet) -> str:
 def _top(sheet: Sheet) -> list[str]:
     tiles = " · ".join(f"{markdown(t.name)} **{markdown(t.value)}**" for t in sheet.tiles)
     head = [f"# {_SHAPES[sheet.tone]} {sheet.word}: {markdown(sheet.title)}", "", f"**{markdown(sheet.sentence)}**", ""]
-    return [*head, *([tiles, ""] if tiles else []), markdown(sheet.under), ""]
+    return [*head, *([tiles, ""] if tiles else []), markdown(sheet.under), "", *(line for text in sheet.resumed for line in (markdown(text), ""))]
 
 
 def _findings(sheet: Sheet) -> list[str]:

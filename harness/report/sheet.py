@@ -188,6 +188,7 @@ class Sheet:
     seal: str
     plan_sha: str
     version: str
+    resumed: tuple[str, ...] = ()
 
     @property
     def contents(self) -> Pairs:

@@ -43,7 +43,8 @@ def _fitting(part: Sequence[str], room: int) -> list[str]:
 def _verdict(sheet: Sheet) -> list[str]:
     words = f"{_MARKS[sheet.tone]} {sheet.word}  {plain(sheet.sentence)}"
     lines = textwrap.wrap(words, COLUMNS_MAX, subsequent_indent="  ", max_lines=4, placeholder=" …")
-    return [*lines, _cut(f"  {plain(sheet.under)}"), ""]
+    again = [line for text in sheet.resumed[-1:] for line in _wrapped("·", text)]
+    return [*lines, _cut(f"  {plain(sheet.under)}"), *again, ""]
 
 
 def _arms(sheet: Sheet) -> list[str]:

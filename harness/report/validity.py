@@ -16,6 +16,7 @@ from harness.report.judged import TONES, Judged
 from harness.report.series import ArmData, nearest_rank
 from harness.report.sheet import Validity
 from harness.report.text import duration, number, percent, plain
+from harness.store.sessions import Session
 
 _WORDS = {Status.PASS: "yes", Status.INCONCLUSIVE: "not shown", Status.FAIL: "no"}
 #: The check is named by file name with ``-``.
@@ -120,6 +121,15 @@ def _sealed(seal: str) -> Validity:
     if not seal:
         return Validity(question, "inconclusive", "no", "the run did not come to its end")
     return Validity(question, "pass", "yes", f"sha256:{seal}")
+
+
+def resumption(sessions: Sequence[Session], aside: Sequence[str]) -> tuple[Validity, ...]:
+    """Of a run in several sessions: what was put aside and not judged. () for one that was run in one go."""
+    if not sessions and not aside:
+        return ()
+    seals = [f"seal before: {'sha256:' + s.seal if s.seal else 'none'}" for s in sessions]
+    left = f"kept under interrupted/ and not judged: {', '.join(map(plain, aside)) or 'nothing'}"
+    return (Validity("Was it run in one go?", "info", f"no, in {len(sessions) + 1} sessions", "; ".join((left, *seals))),)
 
 
 def limits(arms_per_block: Mapping[str, int], meta: Mapping[str, Any], plan: Plan) -> tuple[str, ...]:

@@ -160,17 +160,33 @@ def load(run: RunDir) -> RunHistory:
     plan = run.plan
     blocks = max((block for block, _ in run.planned_arms), default=1)
     arms = tuple(_arm(run, plan, blocks, d, Path(scratch.name)) for d in run.arm_dirs())
-    events, damages = _own_log(run, Path(scratch.name))
+    events, damages = _own_logs(run, Path(scratch.name))
     return RunHistory(run, plan, arms, (*run.verify(), *damages), events, scratch)
 
 
-def _own_log(run: RunDir, scratch: Path) -> tuple[tuple[Event, ...], tuple[Damage, ...]]:
-    if not run.conductor_log.is_file():
-        return (), (Damage("conductor.log", 0, "missing"),)
+def _own_logs(run: RunDir, scratch: Path) -> tuple[tuple[Event, ...], tuple[Damage, ...]]:
+    """The conductor's events of all sessions. That a session was cut off is no damage where another took over: run.json tells of it."""
+    events: list[Event] = []
+    damages: list[Damage] = []
+    for path in run.conductor_logs:
+        found = _own_log(path, scratch)
+        events += found.events
+        damages += [d for d in found.damages if path == run.conductor_log or not d.what.startswith(_CUT)]
+    return tuple(events), tuple(damages)
+
+
+#: How the damage of a log begins whose writer was killed: its end is missing, and nothing else.
+_CUT = ("cut off", "not closed", "missing")
+
+
+def _own_log(path: Path, scratch: Path) -> LogContent:
+    if not path.is_file():
+        return LogContent(path.name, damages=[Damage(path.name, 0, "missing")])
     with (scratch / "none").open("wb") as copies:
-        content = read_log(run.conductor_log, Directory(), lambda *_: None, copies)
-    cut = () if content.closed else (Damage("conductor.log", 0, "not closed: its writer did not come to its end"),)
-    return tuple(content.events), (*content.damages, *cut)
+        content = read_log(path, Directory(), lambda *_: None, copies)
+    if not content.closed:
+        content.damages.append(Damage(path.name, 0, "not closed: its writer did not come to its end"))
+    return content
 
 
 def _arm(run: RunDir, plan: Plan, blocks: int, where: ArmDir, scratch: Path) -> ArmHistory:

@@ -40,9 +40,13 @@ class LogWriter:
         self._size = 0
         self._broken: OSError | None = None
         self._events = bytearray()
-        self._write(MAGIC)
-        self.event("log_opened", writer=writer, pid=os.getpid())
-        self.flush()
+        try:
+            self._write(MAGIC)
+            self.event("log_opened", writer=writer, pid=os.getpid())
+            self.flush()
+        except OSError:
+            self.abandon()
+            raise
 
     def event(self, kind: str, **fields: Any) -> None:
         """Buffer one JSON event. ``t`` is now unless given."""
@@ -80,6 +84,12 @@ class LogWriter:
             self.flush()
             os.fsync(self._fd)
         finally:
+            os.close(self._fd)
+            self._fd = -1
+
+    def abandon(self) -> None:
+        """Close the file without an end mark: the log counts as cut off, since its writer did not come to its end."""
+        if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 

@@ -27,12 +27,16 @@ from harness.errors import StoreDamaged, UsageError
 from harness.model.plan import Plan
 from harness.store.log import Damage
 from harness.store.plan_json import plan_from_json, plan_to_json
-from harness.support.clock import now_ns
+from harness.support.clock import boot_id, now_ns
 
 FORMAT = 1
 SEAL = "seal.json"
 #: Made by judge and report, at will and again; never sealed.
 UNSEALED = frozenset({SEAL, "verdict.json", "report.html", "summary.md", "junit.xml"})
+#: Room that a run sets aside, so that a disk that fills up still takes its seal, verdict and report.
+BALLAST, BALLAST_BYTES = ".ballast", 16 << 20
+#: Half-written files of :func:`write_whole`, left by a process that was killed.
+_HALF = re.compile(r"^\.(.+)\.\d+$")
 _ARM = re.compile(r"^(\d+)-(.+)$")
 
 
@@ -114,10 +118,10 @@ class RunDir:
         (path / "arms").mkdir(parents=True)
         run = cls(path)
         (path / "plan.yaml").write_bytes(_plan_bytes(plan) if plan_bytes is None else plan_bytes)
-        run._write_head({
+        run.write_head({
             "format": FORMAT, "run_id": run_id, "plan": plan_to_json(plan), "sha256": plan.sha256, "seed": plan.seed,
             "arms": [{"block": b, "arm": a} for b, a in planned],
-            "anchor": {"wall_ns": time.time_ns(), "monotonic_ns": now_ns()},
+            "anchor": anchor(),
             "meta": dict(meta),
         })
         return run
@@ -169,8 +173,15 @@ class RunDir:
         return tuple((int(a["block"]), str(a["arm"])) for a in self.head.get("arms", ()))
 
     @property
+    def conductor_logs(self) -> tuple[Path, ...]:
+        """The conductor's log of each session, the last one being that of now: ``conductor.log``, ``conductor-2.log``, …"""
+        later = range(2, 2 + len(self.head.get("sessions", ())))
+        return (self.path / "conductor.log", *(self.path / f"conductor-{n}.log" for n in later))
+
+    @property
     def conductor_log(self) -> Path:
-        return self.path / "conductor.log"
+        """That of the last session."""
+        return self.conductor_logs[-1]
 
     def arm(self, block: int, name: str) -> ArmDir:
         """The directory of arm ``name`` in ``block``, made if it is not there."""
@@ -192,9 +203,30 @@ class RunDir:
         """
         if (self.path / SEAL).exists():
             raise StoreDamaged("a sealed run cannot change", where=str(self.path))
-        head = {**self.head, "meta": {**self.meta, **more}}
-        self._write_head(head)
+        self.write_head({**self.head, "meta": {**self.meta, **more}})
+
+    def write_head(self, head: Mapping[str, Any]) -> None:
+        """Replace ``run.json``. Raises OSError: it is as it was."""
+        write_whole(self.path / "run.json", json.dumps(head, indent=1, sort_keys=True, default=str).encode() + b"\n")
         self.__dict__.pop("head", None)
+
+    def set_aside(self) -> None:
+        """Reserve ``BALLAST_BYTES`` of the disk for the end of the run. Idempotent.
+
+        :raises OSError: the disk has less than that.
+        """
+        handle = os.open(self.path / BALLAST, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.posix_fallocate(handle, 0, BALLAST_BYTES)
+        except OSError:
+            self.release()
+            raise
+        finally:
+            os.close(handle)
+
+    def release(self) -> None:
+        """Give back what :meth:`set_aside` took, so that the rest can be written."""
+        (self.path / BALLAST).unlink(missing_ok=True)
 
     def seal(self) -> str:
         """Write ``seal.json``; its own SHA-256 in hex is returned, to be printed.
@@ -210,7 +242,7 @@ class RunDir:
                 raise StoreDamaged("is no plain file, so it cannot be sealed", where=str(path))
             files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         body = json.dumps({"format": FORMAT, "files": files}, indent=1, sort_keys=True).encode() + b"\n"
-        _write_whole(self.path / SEAL, body)
+        write_whole(self.path / SEAL, body)
         return hashlib.sha256(body).hexdigest()
 
     @property
@@ -246,9 +278,10 @@ class RunDir:
         files = data.get("files") if isinstance(data, dict) else None
         return files if isinstance(files, dict) else Damage(SEAL, 0, "the seal itself does not read")
 
-    def _write_head(self, head: Mapping[str, Any]) -> None:
-        body = json.dumps(head, indent=1, sort_keys=True, default=str).encode() + b"\n"
-        _write_whole(self.path / "run.json", body)
+
+def anchor() -> dict[str, Any]:
+    """Now on both clocks, and the boot that the monotonic one counts from."""
+    return {"wall_ns": time.time_ns(), "monotonic_ns": now_ns(), "boot": boot_id()}
 
 
 def _plan_bytes(plan: Plan) -> bytes:
@@ -260,8 +293,13 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
     """Everything under ``root`` that the seal covers, as (relative name, path), sorted."""
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if name not in UNSEALED and (path.is_symlink() or not path.is_dir()):
+        if not _left_out(name) and (path.is_symlink() or not path.is_dir()):
             yield name, path
+
+
+def _left_out(name: str) -> bool:
+    half = _HALF.match(name)
+    return name in UNSEALED or name == BALLAST or bool(half and half[1] in {*UNSEALED, "run.json"})
 
 
 def _difference(path: Path, entry: Any) -> str:
@@ -280,8 +318,11 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _write_whole(path: Path, body: bytes) -> None:
-    """Write and fsync beside ``path``, then rename: a reader sees the old file or the new one, never half of it."""
+def write_whole(path: Path, body: bytes) -> None:
+    """Write and fsync beside ``path``, then rename: a reader sees the old file or the new one, never half of it.
+
+    :raises OSError: disk full and the like; ``path`` is as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as handle:

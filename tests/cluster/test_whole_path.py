@@ -32,7 +32,7 @@ def run(cluster: Target, checkout: Checkout, tmp_path_factory: pytest.TempPathFa
     plan = tmp_path_factory.mktemp("plan") / "small-kill.yaml"
     plan.write_text(text)
     before = set(checkout.runs.glob("*"))
-    done = subprocess.run([str(MAILGALE), "run", str(plan)], capture_output=True, text=True, check=False, timeout=1400)
+    done = subprocess.run([str(MAILGALE), "run", str(plan), "--fresh"], capture_output=True, text=True, check=False, timeout=1400)
     made = [p for p in checkout.runs.glob("*-small-kill-*") if p not in before]
     assert len(made) == 1, done.stdout[-2000:] + done.stderr[-4000:]
     return RunDir.open(made[0]), done

@@ -38,6 +38,7 @@ class FakeApi:
         self.texts: dict[str, bytes] = {}
         self.streams: dict[str, queue.Queue[bytes | None]] = {}
         self.version = 100
+        self.dead = False
         self.put("/api/v1/namespaces/kube-system", {"metadata": {"name": "kube-system", "uid": UID}})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.server.daemon_threads = True
@@ -81,6 +82,11 @@ class FakeApi:
         }
         return Target(**{**fields, **changes})
 
+    def die(self) -> None:
+        """Be gone at once: connections that are open get no answer any more, new ones are refused."""
+        self.dead = True
+        self.close()
+
     def close(self) -> None:
         for one in self.streams.values():
             one.put(None)
@@ -117,6 +123,9 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
             self._answer("DELETE")
 
         def _answer(self, method: str) -> None:
+            if api.dead:
+                self.close_connection = True
+                return None
             url = urllib.parse.urlsplit(self.path)
             query = dict(urllib.parse.parse_qsl(url.query))
             length = int(self.headers.get("Content-Length") or 0)

@@ -172,3 +172,35 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_a_load_whose_conductor_was_killed_ends(tmp_path: Path):
+    """Else its mail would reach the stack of whoever goes on with the run."""
+    with Sink() as sink:
+        spec = make_spec(tmp_path, sink.port, {"steady_rate_per_s": 20, "burst_max_s": 100, "elastic_senders": 0}, scenario="mx")
+        (tmp_path / "given.json").write_text(spec.to_json())
+        code = (
+            "import sys, signal, pathlib; from harness.load import runner; from harness.load.spec import LoadSpec\n"
+            "runner.start(LoadSpec.read(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2])); signal.pause()"
+        )
+        conductor = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "given.json"), str(tmp_path)])
+        wait_for(lambda: len(sink.acknowledged) > 3, deadline_s=60, what="mails", every_s=0.05)
+        conductor.kill()
+        conductor.wait()
+        wait_for(lambda: Ledger.read(tmp_path / "load-1.log").events[-1]["kind"] == "log_closed", deadline_s=40, what="the engine's end", every_s=0.2)
+        sent = len(sink.acknowledged)
+        wait_for(lambda: not writers_of(tmp_path), deadline_s=40, what="locust's end", every_s=0.2)
+        assert len(sink.acknowledged) == sent
+    assert Ledger.read(tmp_path / "load-1.log").end["reason"] == "stopped"
+
+
+def writers_of(folder: Path) -> list[str]:
+    """Commands of the processes that work in ``folder``."""
+    return [p.name for p in Path("/proc").glob("[0-9]*") if _cwd(p) == str(folder)]
+
+
+def _cwd(process: Path) -> str:
+    try:
+        return os.readlink(process / "cwd")
+    except OSError:
+        return ""

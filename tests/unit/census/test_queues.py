@@ -171,3 +171,18 @@ def test_a_sink_record_that_does_not_read_is_an_incomplete_scope(tmp_path, volum
     take(spec(tmp_path, volumes))
     events = [e for e in read_events(tmp_path / "census.log") if e["kind"] == "scope" and e["source"] == "sink"]
     assert [(e["complete"], e["found"]) for e in events] == [(False, 0)] * 2
+
+
+def test_a_census_that_breaks_leaves_no_end_mark(tmp_path, monkeypatch):
+    """With one, half a census would count as taken, and its arm as finished."""
+
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("harness.census.take.merged", broken)
+    spec = CensusSpec(RUN, ARM, str(tmp_path), "n", Server("127.0.0.1", free_port()), 1, "x", deadline_s=2)
+    with pytest.raises(ZeroDivisionError):
+        take(spec)
+    kinds = [e["kind"] for e in read_events(tmp_path / "census.log")]
+    assert "log_opened" in kinds
+    assert "log_closed" not in kinds

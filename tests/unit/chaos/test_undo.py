@@ -128,3 +128,20 @@ def test_a_damaged_log_is_never_called_clean(tmp_path, at):
     (tmp_path / "undo.log").write_bytes(raw)
     with pytest.raises(CleanupIncomplete, match=r"checksum|head"):
         recover(tmp_path, State(tmp_path).undo)
+
+
+def test_ctrl_c_while_undoing_lists_what_was_not_reached(tmp_path):
+    state = State(tmp_path)
+    log = UndoLog(tmp_path / "undo.log", state.undo)
+    break_things(log, tmp_path, "a", "b", "c")
+    log.close()
+
+    def undo(entry):
+        if entry["thing"] == "b":
+            raise KeyboardInterrupt
+        return state.undo(entry)
+
+    with pytest.raises(CleanupIncomplete, match=r"interrupted before this was undone: fix thing=b; fix thing=a .*mailgale recover"):
+        recover(tmp_path, undo)
+    assert [a.entry["thing"] for a in pending(tmp_path)] == ["b", "a"]
+    assert recover(tmp_path, state.undo) == ["fix thing=b", "fix thing=a"]

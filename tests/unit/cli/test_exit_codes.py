@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,17 @@ def test_other_ends(problem: BaseException, code: int, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(border.cli, "main", raising)
     assert border._guarded() == code
+
+
+def test_a_full_disk_is_a_sentence_and_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def raising(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "state/run.lock")
+
+    monkeypatch.setattr(border.cli, "main", raising)
+    assert border._guarded() == 3
+    said = capsys.readouterr().err
+    assert "state/run.lock: the record cannot go on: No space left on device (make room" in said
+    assert "Traceback" not in said
 
 
 def test_a_plan_that_does_not_exist_exits_4_from_any_directory(tmp_path: Path):

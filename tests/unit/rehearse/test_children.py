@@ -42,3 +42,10 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path):
             time.sleep(0.05)
         assert not one.stop(grace_s=0.5)
     assert not one.alive
+
+
+def test_a_child_that_could_not_write_did_not_end_well(tmp_path: Path):
+    one = child(tmp_path, "raise SystemExit(3)")
+    with pytest.raises(MailgaleError, match="ended with 3"):
+        one.wait(deadline_s=20)
+    assert not one.stop()
