@@ -95,7 +95,7 @@ def _run(given: str, options: Options, output: str, target_args: dict[str, str |
     target = target_for(checkout, progress, TargetOptions(**target_args), topology=plan.topology)
     preflight(plan, target, checkout, progress)
     ended = rehearse(plan, target, checkout, options, progress, setup_s=time.monotonic() - begin)
-    judged = _judged(ended.run.path, took_s=time.monotonic() - begin)
+    judged = judged_run(ended.run.path, took_s=time.monotonic() - begin)
     _show(ended.run, judged, output)
     if ended.problem is not None:
         console().print(f"mailgale: {ended.problem}", markup=False, style="red")
@@ -110,20 +110,21 @@ def _exit_code(verdict: RunVerdict, problem: MailgaleError | None) -> int:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class Judged:
     """A judged run with its report written."""
 
     verdict: RunVerdict
     lines: list[str]
 
 
-def _judged(path: Path, *, took_s: float | None = None) -> _Judged:
+def judged_run(path: Path, *, took_s: float | None = None) -> Judged:
+    """Judge the run at ``path`` and write its report."""
     verdict = judge(path)
     paths, sheet = write_report(path, json.loads((path / "verdict.json").read_text()))
-    return _Judged(verdict, summary_lines(sheet, paths.html, took_s=took_s))
+    return Judged(verdict, summary_lines(sheet, paths.html, took_s=took_s))
 
 
-def _show(run: RunDir, judged: _Judged, output: str) -> None:
+def _show(run: RunDir, judged: Judged, output: str) -> None:
     if output == "json":
         click.echo((run.path / "verdict.json").read_text())
     else:
@@ -145,7 +146,7 @@ def runs() -> None:
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def runs_ls(output: str) -> None:
     """Every run under reports/runs, newest first, with its verdict."""
-    rows = [_row(path) for path in _run_paths(Checkout.find())]
+    rows = [_row(path) for path in _run_paths(Checkout.find().runs)]
     if output == "json":
         click.echo(json.dumps(rows, indent=2))
         return
@@ -172,7 +173,7 @@ def _row(path: Path) -> dict[str, str]:
 def runs_show(given: str, output: str) -> None:
     """The summary of one run, as it was judged last."""
     run = find_run(given)
-    _show(run, _judged(run.path), output)
+    _show(run, judged_run(run.path), output)
 
 
 @click.command("judge", epilog=_EXIT_CODES)
@@ -187,7 +188,7 @@ def judge_command(given: str, output: str) -> int:
       mailgale judge reports/runs/20261123T220000Z-friday-burst-1a2b
     """
     run = find_run(given)
-    judged = _judged(run.path)
+    judged = judged_run(run.path)
     _show(run, judged, output)
     return judged.verdict.exit_code
 
@@ -202,25 +203,26 @@ def report_command(given: str) -> None:
       mailgale report latest
     """
     run = find_run(given)
-    _judged(run.path)
+    judged_run(run.path)
     for name in ("report.html", "summary.md", "junit.xml", "verdict.json"):
         click.echo(str(run.path / name))
 
 
 def find_run(given: str) -> RunDir:
-    """The run in the directory ``given``, called so under reports/runs, or the ``latest``.
+    """The run in the directory ``given``, the newest in it, the one called so under reports/runs, or the ``latest``.
 
     :raises UsageError: there is none.
     """
     checkout = Checkout.find()
     if given == "latest":
-        paths = _run_paths(checkout)
+        paths = _run_paths(checkout.runs)
         if not paths:
             raise UsageError("there is no run yet", where=str(checkout.runs), todo="mailgale rehearse")
         return RunDir.open(paths[0])
-    path = Path(given)
-    return RunDir.open(path if path.is_dir() else checkout.runs / given)
+    path = Path(given) if Path(given).is_dir() else checkout.runs / given
+    inside = _run_paths(path) if path.is_dir() and not (path / "run.json").is_file() else []
+    return RunDir.open(inside[0] if inside else path)
 
 
-def _run_paths(checkout: Checkout) -> list[Path]:
-    return sorted((p for p in checkout.runs.glob("*") if (p / "run.json").is_file()), reverse=True)
+def _run_paths(folder: Path) -> list[Path]:
+    return sorted((p for p in folder.glob("*") if (p / "run.json").is_file()), reverse=True)

@@ -13,7 +13,6 @@ from harness.load.templates import Template, templates
 from harness.model.outcome import MailFlag, Population
 
 _MASK = (1 << 64) - 1
-PROBE_USERS = 8
 INTERNET_PER_DOMAIN = 25
 
 
@@ -136,8 +135,9 @@ class Messages:
     def _range(self, population: Population) -> tuple[int, int]:
         """Probe users get ordinary mail only; the others get the rest, unless there are no others."""
         if population is Population.STEADY:
-            return 0, min(PROBE_USERS, self.users)
-        return (PROBE_USERS, self.users - PROBE_USERS) if self.users > PROBE_USERS else (0, self.users)
+            return 0, min(self._params.probe_users or self.users, self.users)
+        probes = self._params.probe_users
+        return (probes, self.users - probes) if self.users > probes else (0, self.users)
 
     def _how_many(self, draw: int) -> int:
         left = draw / (1 << 32) * sum(self._weights)

@@ -60,7 +60,7 @@ def rehearse(plan: Plan, target: Target, checkout: Checkout, options: Options, p
             problem = error
         except KeyboardInterrupt:
             problem = Interrupted("interrupted; what was started has been undone", where=run.run_id)
-        return Ended(run, _seal(run, timings, problem, progress), problem)
+        return Ended(run, seal(run, timings, problem, progress), problem)
 
 
 def _arms(
@@ -68,7 +68,7 @@ def _arms(
     run: RunDir, order: list[tuple[int, str]], timings: dict[str, float], images: Mapping[str, Image],
 ) -> None:
     allowance = Allowance(plan, options.blocks)
-    with LogWriter(run.conductor_log, "conductor") as log, _secrets(checkout) as private:
+    with LogWriter(run.conductor_log, "conductor") as log, private_directory(checkout) as private:
         for n, (block, name) in enumerate(order):
             allowance.check()
             log.event("arm", block=block, arm=name, edge="begin")
@@ -87,7 +87,8 @@ def _arms(
             log.flush()
 
 
-def _seal(run: RunDir, timings: dict[str, float], problem: MailgaleError | None, progress: Progress) -> str:
+def seal(run: RunDir, timings: dict[str, float], problem: MailgaleError | None, progress: Progress) -> str:
+    """Write what is known only now, and seal the run; the seal's digest."""
     run.update_meta(timings=timings, problem=str(problem) if problem else "", problem_code=problem.exit_code if problem else 0)
     digest = run.seal()
     progress.note(f"sealed {run.run_id}: {digest}")
@@ -95,7 +96,7 @@ def _seal(run: RunDir, timings: dict[str, float], problem: MailgaleError | None,
 
 
 @contextmanager
-def _secrets(checkout: Checkout) -> Iterator[Path]:
+def private_directory(checkout: Checkout) -> Iterator[Path]:
     """A private directory for files that hold the run's password; they never lie in the run itself."""
     path = checkout.state / f"secrets-{secrets.token_hex(4)}"
     path.mkdir(mode=0o700, parents=True)
