@@ -9,13 +9,13 @@ from pathlib import Path
 from harness.census import pop_reader, survey
 from harness.census.canonical import Seen
 from harness.census.found import Scope
+from harness.census.mailboxes import Mailboxes, inbox_of
 from harness.census.queue_reader import belongs, places, read_place
+from harness.census.settle import settle
 from harness.census.sink_reader import read_pod, read_sinks
 from harness.census.spec import CensusSpec, target_of
 from harness.errors import MailgaleError
 from harness.kube.client import Cluster
-from harness.census.mailboxes import Mailboxes, inbox_of
-from harness.census.settle import settle
 from harness.store.log import LogWriter
 
 ROUNDS = (1, 2)

@@ -34,28 +34,30 @@ CLOSED_LOOP_S = 600.0
 OPEN_LOOP_S = 30.0
 
 
-class Rate(click.ParamType[float]):
-    """``500/s``, ``30000/min``, ``10/h`` or a plain number per second; the value is per second."""
+def per_second(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """``500/s``, ``30000/min``, ``10/h`` or a plain number per second.
 
-    name = "rate"
+    :raises click.BadParameter: anything else, and 0.
+    """
+    if value is None:
+        return None
+    found = _RATE.match(value)
+    if not found or not float(found["n"]):
+        raise click.BadParameter(f"'{value}' is no rate; e.g. 500/s or 600/min", ctx, param)
+    return float(found["n"]) / _PER[found["unit"] or "s"]
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = _RATE.match(str(value))
-        if not found or not float(found["n"]):
-            self.fail(f"'{value}' is no rate; e.g. 500/s or 600/min", param, ctx)
-        return float(found["n"]) / _PER[found["unit"] or "s"]
 
+def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """``30s``, ``250ms``, ``5m``, ``1h`` or a plain number of seconds.
 
-class Seconds(click.ParamType[float]):
-    """``30s``, ``250ms``, ``5m``, ``1h`` or a plain number of seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = _TIME.match(str(value))
-        if not found:
-            self.fail(f"'{value}' is no time; e.g. 30s, 250ms or 5m", param, ctx)
-        return float(found["n"]) * _UNITS[found["unit"] or "s"]
+    :raises click.BadParameter: anything else.
+    """
+    if value is None:
+        return None
+    found = _TIME.match(value)
+    if not found:
+        raise click.BadParameter(f"'{value}' is no time; e.g. 30s, 250ms or 5m", ctx, param)
+    return float(found["n"]) * _UNITS[found["unit"] or "s"]
 
 
 _OPTIONS = (
@@ -66,17 +68,17 @@ _OPTIONS = (
     click.option("--tls", type=click.Choice(TLS_MODES), default="none", show_default=True, help="of every endpoint"),
     click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="PEM that certificates must chain to; without it none is checked"),
     click.option("--user-file", type=click.Path(exists=True, dir_okay=False), help="CSV address,password: the recipients, and whose mailboxes are read"),
-    click.option("--rate", type=Rate(), metavar="N/s", help="open loop: mails due per second, whether the server keeps up or not"),
+    click.option("--rate", callback=per_second, metavar="N/s", help="open loop: mails due per second, whether the server keeps up or not"),
     click.option("--messages", type=click.IntRange(1), metavar="N", help="closed loop: so many mails as fast as they are accepted"),
     click.option("--connections", type=click.IntRange(1, 50_000), metavar="C", help="connections at a time (scenario users: readers)"),
     click.option("--size", type=click.IntRange(200, 64 << 20), default=2000, show_default=True, metavar="BYTES", help="of a mail's body"),
-    click.option("--duration", type=Seconds(), metavar="TIME", help="of the load [default: 30s; with --messages at most 10m]"),
-    click.option("--settle", type=Seconds(), default="60s", show_default=True, metavar="TIME", help="longest wait for accepted mail to arrive"),
+    click.option("--duration", callback=seconds, metavar="TIME", help="of the load [default: 30s; with --messages at most 10m]"),
+    click.option("--settle", callback=seconds, default="60s", show_default=True, metavar="TIME", help="longest wait for accepted mail to arrive"),
     click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="same seed, same mails"),
     click.option("--allow", multiple=True, metavar="CIDR", help="address or network that may be loaded beside loopback; repeat it"),
     click.option("--mail-domain", default="example.org", show_default=True, help="without --user-file: user1@DOMAIN … are the recipients"),
     click.option("--sender-domain", default="", metavar="DOMAIN", help="of the outside senders [default: example.net and example.com]"),
-    click.option("--lag-budget", type=Seconds(), default="250ms", show_default=True, metavar="TIME", help="schedule lag p99 beyond which the generator was the limit"),
+    click.option("--lag-budget", callback=seconds, default="250ms", show_default=True, metavar="TIME", help="schedule lag p99 beyond which the generator was the limit"),
     click.option("--set", "params", multiple=True, metavar="NAME=VALUE", help="any parameter of the scenario"),
     click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="the run's directory is made in it [default: reports/runs]"),
     click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True),
@@ -136,10 +138,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
     steps, lag = found["latency"], found["schedule_lag"] or {}
     name = next((n for n in ("smtp mail from due", "submission mail from due", "smtp mail", "submission mail") if n in steps), "")
     times = f" · {name} p50 {steps[name]['p50_ms']:.1f} ms, p99 {steps[name]['p99_ms']:.1f} ms" if name else ""
+    cost = f"{found['client_cpu_s']} s of CPU ({found['mails_per_client_cpu_s'] or 0:.0f} mails per CPU second)"
+    memory = f"peak memory {(found['peak_rss_bytes'] or 0) / 2**20:.0f} MiB"
     return [
         f"Load     {found['accepted']} of {found['offered']} accepted in {found['load_s']:.1f} s ({found['mails_per_s'] or 0:.0f}/s){times}",
-        f"Client   {found['client_cpu_s']} s of CPU ({found['mails_per_client_cpu_s'] or 0:.0f} mails per CPU second) · "
-        f"schedule lag p99 {lag.get('p99_ms', 0):.1f} ms · peak memory {(found['peak_rss_bytes'] or 0) / 2**20:.0f} MiB",
+        f"Client   {cost} · schedule lag p99 {lag.get('p99_ms', 0):.1f} ms · {memory}",
     ]
 
 

@@ -62,7 +62,7 @@ class Engine:
         self.stats = Stats()
         self.ledger = Ledger(Path(spec.out) / f"load-{spec.engine}.log", self.loop)
         self.ledger.on_failure = self.stop
-        self.sightings = Sightings(self.ledger, self.stats, messages)
+        self.sightings = Sightings(self.ledger, self.stats, messages, watched=bool(params.watchers))
         self.host = Host(self.loop, self.ledger, self.stats, messages, self.sightings)
         self.dialler = Dialler(self.host, spec, params, dict(accounts))
         self.elastic = self._elastic()

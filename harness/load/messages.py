@@ -66,7 +66,9 @@ class Messages:
         self.recipients = [*users, *outside]
         self.users, self.outside = len(users), len(outside)
         self.senders: list[str] = []
+        self._encoded: dict[int, bytes] = {}
         self._bytes = [a.encode() for a in self.recipients]
+        self._bracketed = [b"<%b>" % a for a in self._bytes]
         self._seed, self._params, self._prefix = seed, params, prefix.encode()
         self._templates = templates(seed, params)
         self._weights = [1 / k**2 for k in range(1, max(params.recipients_max, 1) + 1)]
@@ -89,13 +91,16 @@ class Messages:
         """The mail's octets, CRLF line ends, dots not stuffed."""
         trace = b"%b%d" % (self._prefix, mail.number)
         return b"From: <%b>\r\nTo: %b\r\nDate: %b\r\nMessage-ID: <%b@mailgale.example.net>\r\nX-Mailgale-Trace: %b\r\n%b\r\n%b" % (
-            self.senders[mail.sender].encode(), b",\r\n ".join(b"<%b>" % self._bytes[r] for r in mail.rcpts), self._now(),
+            self.sender_bytes(mail), b",\r\n ".join([self._bracketed[r] for r in mail.rcpts]), self._now(),
             trace, trace, mail.template.head, mail.template.finish(self._tail(mail)),
         )
 
     def sender_bytes(self, mail: Mail) -> bytes:
         """Envelope sender."""
-        return self.senders[mail.sender].encode()
+        encoded = self._encoded.get(mail.sender)
+        if encoded is None:
+            encoded = self._encoded[mail.sender] = self.senders[mail.sender].encode()
+        return encoded
 
     def rcpt_bytes(self, mail: Mail) -> list[bytes]:
         """Envelope recipients that are left."""

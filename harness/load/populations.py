@@ -10,7 +10,6 @@ from harness.load.mta import Mta
 from harness.load.params import Params
 from harness.load.spec import LoadSpec
 
-
 #: Senders that share the connections of a closed loop.
 CLOSED_SENDERS_MAX = 8
 

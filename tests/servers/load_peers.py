@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 
 from harness.support.checkout import Checkout
-from tests.servers.mailservers import DOMAIN, MASTER, Dovecot, Postfix, free_port, make_spool, needs, wait_port
+from tests.servers.mailservers import (
+    DOMAIN,
+    MASTER,
+    Dovecot,
+    Postfix,
+    free_port,
+    make_spool,
+    needs,
+    wait_port,
+)
 
 _POSTFIX = """\
 compatibility_level = 3.6

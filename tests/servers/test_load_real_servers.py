@@ -89,7 +89,7 @@ def test_exim_delivers_everything_once(tmp_path: Path):
 
 def test_mail_removed_behind_the_servers_back_is_lost(tmp_path: Path, stack: tuple[Postfix, Dovecot]):
     """A recipient that the server takes and throws away: his Maildir is emptied before the census."""
-    mx, box = stack
+    _, box = stack
     with removing(box, "user3@example.org"):
         answer = load(tmp_path, "mx", *words(tmp_path, stack, "--messages", "200", "--connections", "10", "--settle", "3s"))
     assert answer.code == 1, (answer.data.get("sentence"), answer.errors)
