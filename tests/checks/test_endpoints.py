@@ -29,8 +29,13 @@ def test_queues_are_not_to_be_left_out_where_they_can_be_listed(judged):
         without_queues(a, quiet=True, waited_s=3)
         a.drop_events("conductor.log", "not_supported")
 
-    for check in ("evidence-complete", "no-loss"):
-        assert judged(check, forgotten).status == Status.INCONCLUSIVE
+    assert judged("evidence-complete", forgotten).status == Status.INCONCLUSIVE
+
+    def forgotten_and_lost(a: ArmBuilder) -> None:
+        forgotten(a)
+        a.lose(7)
+
+    assert judged("no-loss", forgotten_and_lost).status == Status.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(("settled", "status"), [

@@ -1,6 +1,7 @@
 """Real Postfix, Dovecot and Exim as Debian ships them, wired together for `mailgale load`: own files, own ports on loopback.
 
-Postfix hands over by LMTP to a Dovecot, with SASL by the same Dovecot; Exim delivers into its Maildirs itself. The packages of Postfix and
+Both hand over by LMTP to a Dovecot; Postfix asks the same Dovecot for SASL. Exim cannot deliver into Maildirs itself here, since it gives
+up root for a configuration that is not the installed one. The packages of Postfix and
 Exim exclude each other, so an Exim that is not installed is unpacked from its package into the checkout's own state.
 """
 
@@ -70,6 +71,7 @@ smtp_accept_max = 200
 queue_run_max = 20
 smtp_accept_queue = 0
 smtp_accept_queue_per_connection = 0
+keep_environment =
 host_lookup =
 rfc1413_query_timeout = 0s
 tls_advertise_hosts =
@@ -82,16 +84,15 @@ begin routers
 mailboxes:
   driver = accept
   domains = {domain}
-  address_data = ${{lookup{{$local_part@$domain}}lsearch{{{root}/users}}{{$value}}fail}}
-  transport = maildir
+  transport = mailboxes
 begin transports
-maildir:
-  driver = appendfile
-  maildir_format
-  directory = {mail}/$address_data
-  create_directory
-  user = nobody
-  group = nogroup
+mailboxes:
+  driver = smtp
+  protocol = lmtp
+  hosts = 127.0.0.1
+  port = {lmtp}
+  allow_localhost
+  hosts_try_fastopen =
 begin retry
 * * F,1h,1m
 """
@@ -124,15 +125,14 @@ def postfix_lmtp(box: Dovecot, tls: tuple[Path, Path] | None = None) -> Iterator
 
 
 @contextmanager
-def exim(box: Dovecot, users: int) -> Iterator[int]:
-    """An Exim that delivers into the Maildirs of ``box``; its SMTP port. Skip where there is none to be had."""
+def exim(box: Dovecot) -> Iterator[int]:
+    """An Exim that hands over to ``box``, which must speak LMTP; its SMTP port. Skip where there is none to be had."""
     needs("unshare", "mount")
     binary = exim_binary()
     root = Path(tempfile.mkdtemp(prefix="mailgale-exim-"))
     root.chmod(0o755)
     port = free_port()
-    (root / "exim.conf").write_text(_EXIM.format(root=root, binary=binary, port=port, domain=DOMAIN, mail=box.root / "mail"))
-    (root / "users").write_text("".join(f"user{n}@{DOMAIN}: user{n}@{DOMAIN}\n" for n in range(1, users + 1)))
+    (root / "exim.conf").write_text(_EXIM.format(root=root, binary=binary, port=port, domain=DOMAIN, lmtp=box.lmtp))
     _accounts(root)
     (root / "spool").mkdir()
     for path in (root, root / "spool"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import shutil
@@ -131,7 +132,7 @@ class Dovecot:
     def __init__(self, root: Path, imap: int, imaps: int, pop3: int) -> None:
         self.root, self.imap, self.imaps, self.pop3 = root, imap, imaps, pop3
         self.lmtp = self.auth = 0  #: of a Dovecot with LMTP
-        self.count = 0
+        self._numbers = itertools.count(1)
 
     def deliver(self, address: str, message: bytes, mailbox: str = "INBOX") -> Path:
         """Put a message into a mailbox as a delivery agent does."""
@@ -140,12 +141,14 @@ class Dovecot:
         owner = pwd.getpwnam("nobody")
         for path in [home, folder, *(folder / d for d in ("cur", "new", "tmp"))]:
             if not path.exists():
-                path.mkdir(parents=True)
+                path.mkdir(parents=True, exist_ok=True)
                 os.chown(path, owner.pw_uid, owner.pw_gid)
-        self.count += 1
-        path = folder / "new" / f"{1_700_000_000 + self.count}.M{self.count}.test"
-        path.write_bytes(message)
-        os.chown(path, owner.pw_uid, owner.pw_gid)
+        number = next(self._numbers)
+        name = f"{1_700_000_000 + number}.M{number}.test"
+        fresh, path = folder / "tmp" / name, folder / "new" / name
+        fresh.write_bytes(message)
+        os.chown(fresh, owner.pw_uid, owner.pw_gid)
+        fresh.rename(path)  # a reader may take it out of "new" at once
         return path
 
 
