@@ -28,6 +28,7 @@ T = TypeVar("T")
 CHUNK = 20
 TRIES = 3
 _LIST = re.compile(rb'^(?:LIST )?\((?P<flags>[^)]*)\) (?:"(?:[^"\\]|\\.)"|NIL) (?P<name>.+)$')
+_NOT_READ = frozenset({b"\\noselect", b"\\nonexistent", b"\\all", b"\\flagged"})
 _FETCH = re.compile(rb"^\d+ FETCH \((?:.* )?UID (\d+)")
 _UID_BEHIND = re.compile(rb"^ UID (\d+)")
 _VALIDITY = re.compile(rb"UIDVALIDITY (\d+)")
@@ -211,7 +212,10 @@ class _Session:
 
 
 def names(lines: Iterable[bytes | bytearray]) -> list[str]:
-    """Mailbox names in a LIST response, those that cannot be selected left out. Literals as names are followed."""
+    """Mailbox names in a LIST response. Literals as names are followed.
+
+    Left out: what cannot be selected, and views of other mailboxes' messages (RFC 6154: ``\\All``, ``\\Flagged``), which would count twice.
+    """
     found, pending = [], False
     for line in lines:
         if pending:
@@ -219,7 +223,7 @@ def names(lines: Iterable[bytes | bytearray]) -> list[str]:
             pending = False
         elif match := _LIST.match(bytes(line)):
             pending = match["name"].startswith(b"{")
-            if not pending and b"\\noselect" not in match["flags"].lower() and b"\\nonexistent" not in match["flags"].lower():
+            if not pending and not _NOT_READ & set(match["flags"].lower().split()):
                 found.append(_unquoted(match["name"].decode("utf-8", "replace")))
     return found
 

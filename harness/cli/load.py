@@ -65,7 +65,7 @@ _OPTIONS = (
     click.option("--submission", metavar="HOST:PORT", help="where users log in and submit"),
     click.option("--imap", metavar="HOST:PORT", help="where mailboxes are read: readers, and the census after the load"),
     click.option("--pop3", metavar="HOST:PORT", help="likewise; with --imap a second opinion on a sample of the mailboxes"),
-    click.option("--tls", type=click.Choice(TLS_MODES), default="none", show_default=True, help="of every endpoint"),
+    click.option("--tls", type=click.Choice(TLS_MODES), default="none", show_default=True, help="of every endpoint that does not say otherwise by its scheme, as in imaps://HOST:PORT"),
     click.option("--ca-file", type=click.Path(exists=True, dir_okay=False), help="PEM that certificates must chain to; without it none is checked"),
     click.option("--user-file", type=click.Path(exists=True, dir_okay=False), help="CSV address,password: the recipients, and whose mailboxes are read"),
     click.option("--rate", callback=per_second, metavar="N/s", help="open loop: mails due per second, whether the server keeps up or not"),
@@ -106,7 +106,7 @@ def load_command(scenario: str, output: str, out: Path | None, **given: Any) -> 
     Examples:
       mailgale load mx --smtp 127.0.0.1:2525 --messages 20000 --connections 50
       mailgale load mx --smtp 127.0.0.1:25 --imap 127.0.0.1:143 --user-file users.csv --rate 500/s --duration 30s
-      mailgale load submission --submission mail.lab:587 --imap mail.lab:143 --tls starttls --user-file users.csv \\
+      mailgale load submission --submission mail.lab:587 --tls starttls --imap imaps://mail.lab:993 --user-file users.csv \\
           --allow 192.0.2.7 --rate 20/s -o json
       mailgale load friday --smtp 127.0.0.1:25 --pop3 127.0.0.1:110 --user-file users.csv --messages 5000 --connections 40
       mailgale load users --imap 127.0.0.1:143 --user-file users.csv --connections 100 --duration 1m

@@ -31,7 +31,9 @@ CONNECT_S = 5.0
 OBSERVE_EVERY_S = 1.0
 SURVEY_S = 120.0
 LOAD_GRACE_S = 60.0
-#: A census round may take so long: a second for each user, and what reading at a slow 50 mails a second takes.
+#: Two rounds of the census, and a look before them.
+ROUNDS = 3
+#: A round may take so long: a second for each user, and what reading at a slow 50 mails a second takes.
 ROUND_S_MIN, MAILS_PER_S = 120.0, 50.0
 #: Even without a wait the mailboxes are looked at before the first round.
 SETTLE_S_MIN = 0.01
@@ -125,7 +127,7 @@ def _run(task: LoadTask, run: RunDir, checkout: Checkout, progress: Progress, ti
             _host_seen(one)
         if task.reads:
             with progress.stage("settle and census"):
-                _census(one, deadline_s=task.options.settle_s + 2 * _round_s(one) + 60)
+                _census(one, deadline_s=task.options.settle_s + ROUNDS * _round_s(one) + 60)
 
 
 def _announce(one: _Loaded) -> None:
