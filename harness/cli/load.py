@@ -114,11 +114,11 @@ def load_command(scenario: str, output: str, out: Path | None, **given: Any) -> 
     checkout, progress, begin = Checkout.find(), make_progress(), time.monotonic()
     task = task_of(_read(scenario, given))
     ended = load_endpoints(task, out or checkout.runs, checkout, progress, command=shlex.join(["mailgale", *sys.argv[1:]]))
-    judged = judged_run(ended.run.path)
+    judged = judged_run(ended.run.path, took_s=time.monotonic() - begin)
     if output == "json":
         click.echo(json.dumps(_result(ended, judged), indent=1))
     else:
-        print_summary([*judged.lines, "", *_lines(_result(ended, judged))], took_s=time.monotonic() - begin)
+        print_summary([*judged.lines, "", *_lines(_result(ended, judged))])
     if ended.problem is not None:
         console().print(f"mailgale: {ended.problem}", markup=False, style="red")
     return _exit_code(judged, ended.problem)
