@@ -66,6 +66,7 @@ def test_a_sink_that_takes_everything_passes(tmp_path: Path):
     assert answer.check("evidence-complete")["status"] == "PASS"
 
 
+@pytest.mark.slow
 def test_everything_arrives_and_what_was_there_before_does_not_count(tmp_path: Path, box: Dovecot):
     with Sink(Behaviour(deliver=box.deliver)) as sink:
         answer = load(tmp_path, "mx", *reading(tmp_path, sink, box, "--pop3", f"127.0.0.1:{box.pop3}", "--rate", "60/s", "--duration", "4s", "--seed", "5"))
@@ -114,6 +115,7 @@ def misdelivering(box: Dovecot) -> Callable[[str, bytes], object]:
     return deliver
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plant", "check", "field"),
     [(dropping, "no-loss", "lost"), (duplicating, "no-unexplained-duplicates", "duplicated"), (corrupting, "integrity", "corrupted"),
@@ -129,6 +131,7 @@ def test_a_planted_defect_fails_the_right_check(tmp_path: Path, box: Dovecot, pl
     assert judge(tmp_path).data["status"] == "FAIL"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [False, True])
 def test_pop3_alone_reads_as_well(tmp_path: Path, box: Dovecot, lost: bool):
     deliver = dropping(box) if lost else box.deliver
@@ -142,6 +145,7 @@ def test_pop3_alone_reads_as_well(tmp_path: Path, box: Dovecot, lost: bool):
     assert answer.failed() == ({"no-loss"} if lost else set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settle_s", "code"), [(60, 0), (1, 1)])
 def test_absence_after_settling_is_loss(tmp_path: Path, box: Dovecot, settle_s: int, code: int):
     """Every mail is acknowledged at once and reaches its mailbox twenty seconds later."""
@@ -159,6 +163,7 @@ def test_absence_after_settling_is_loss(tmp_path: Path, box: Dovecot, settle_s: 
     assert answer.data["lost"] == (40 if code else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("behaviour", "words", "kind"),
     [
@@ -194,6 +199,7 @@ def test_mail_deferred_once_is_sent_again_and_accepted(tmp_path: Path):
     assert answer.data["attempted"] == 300 + answer.data["deferred"]["total"] > 320
 
 
+@pytest.mark.slow
 def test_a_rate_beyond_the_machine_is_the_generators_limit(tmp_path: Path):
     with Sink() as sink:
         answer = load(tmp_path, "mx", "--smtp", f"127.0.0.1:{sink.port}", "--rate", "200000/s", "--duration", "2s", "--set", "drain_s=2")
@@ -203,6 +209,7 @@ def test_a_rate_beyond_the_machine_is_the_generators_limit(tmp_path: Path):
     assert answer.data["schedule_lag"]["p99_ms"] > 250
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_is_judged(tmp_path: Path, box: Dovecot):
     with Sink(Behaviour(deliver=box.deliver)) as sink:
         process = start("load", "mx", *reading(tmp_path, sink, box, "--rate", "50/s", "--duration", "60s"), "--out", str(tmp_path), "-o", "json")
@@ -231,6 +238,7 @@ def left_behind(word: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -260,6 +268,7 @@ def test_what_cannot_be_carried_out_is_refused_before_anything_is_sent(tmp_path:
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_mailboxes_that_cannot_be_read_are_said_before_anything_is_sent(tmp_path: Path, box: Dovecot):
     with Sink() as sink:
         answer = load(
@@ -271,6 +280,7 @@ def test_mailboxes_that_cannot_be_read_are_said_before_anything_is_sent(tmp_path
     assert answer.data["accepted"] in (0, None)
 
 
+@pytest.mark.slow
 def test_a_mailbox_that_goes_unread_is_no_pass(tmp_path: Path):
     """The reader is there for the survey and gone for the census."""
     with dovecot(USERS) as box, Sink(Behaviour(deliver=box.deliver)) as sink:

@@ -12,6 +12,7 @@ from tests.servers.load_commands import judge, load, user_file
 from tests.servers.load_peers import exim, postfix_lmtp
 from tests.servers.mailservers import Dovecot, Postfix, dovecot
 
+pytestmark = pytest.mark.slow
 USERS = 20
 
 
