@@ -6,7 +6,7 @@ it parses line by line by recursion (UIDs come from one SEARCH line, bodies in s
 quoted here). Message bodies arrive as ``bytearray``, everything else as ``bytes``.
 
 A message never changes under its UID and UIDVALIDITY (RFC 9051 section 2.3.1.1), so a second round reads what is new and
-confirms the rest by UID. Messages are fetched with ``BODY.PEEK``: no flag changes. Nothing is ever expunged.
+confirms the rest by UID; what a survey before the load saw is not read at all. Messages are fetched with ``BODY.PEEK``: no flag changes. Nothing is ever expunged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -28,9 +28,11 @@ T = TypeVar("T")
 CHUNK = 20
 TRIES = 3
 _LIST = re.compile(rb'^(?:LIST )?\((?P<flags>[^)]*)\) (?:"(?:[^"\\]|\\.)"|NIL) (?P<name>.+)$')
+_NOT_READ = frozenset({b"\\noselect", b"\\nonexistent", b"\\all", b"\\flagged"})
 _FETCH = re.compile(rb"^\d+ FETCH \((?:.* )?UID (\d+)")
 _UID_BEHIND = re.compile(rb"^ UID (\d+)")
 _VALIDITY = re.compile(rb"UIDVALIDITY (\d+)")
+_NEXT = re.compile(rb"UIDNEXT (\d+)")
 _EXISTS = re.compile(rb"^(\d+) EXISTS")
 
 
@@ -40,9 +42,15 @@ class ReadFailed(Exception):
 
 @dataclass
 class Memory:
-    """What earlier rounds read: (mailbox, UIDVALIDITY, UID) → what it was."""
+    """What earlier rounds read: (mailbox, UIDVALIDITY, UID) → what it was.
+
+    :param before: mailbox → (UIDVALIDITY, UIDNEXT) before the load.
+    :param survey: nothing is read; each scope's detail says UIDVALIDITY and UIDNEXT.
+    """
 
     seen: dict[tuple[str, int, int], Seen] = field(default_factory=dict)
+    before: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    survey: bool = False
 
 
 async def read_all(spec: CensusSpec, memory: Memory, on_scope: Callable[[Scope], None]) -> None:
@@ -51,7 +59,8 @@ async def read_all(spec: CensusSpec, memory: Memory, on_scope: Callable[[Scope],
     :param memory: kept between rounds.
     :param on_scope: called with each scope as it is done.
     """
-    context = tls_context(spec.ca_pem) if spec.imap.tls else None
+    assert spec.imap is not None
+    context = tls_context(spec) if spec.imap.encrypted else None
     loop = asyncio.get_running_loop()
     end, gate = loop.time() + spec.deadline_s, asyncio.Semaphore(max(1, spec.connections))
 
@@ -63,10 +72,12 @@ async def read_all(spec: CensusSpec, memory: Memory, on_scope: Callable[[Scope],
     await asyncio.gather(*(one(a) for a in spec.addresses))
 
 
-def tls_context(ca_pem: str) -> ssl.SSLContext:
+def tls_context(spec: CensusSpec) -> ssl.SSLContext:
     """One context for all sessions (making one costs 33 ms). The chain is verified, the name is not (see CensusSpec)."""
-    context = ssl.create_default_context(cadata=ca_pem or None)
+    context = ssl.create_default_context(cadata=spec.ca_pem or None)
     context.check_hostname = False
+    if not spec.verify:
+        context.verify_mode = ssl.CERT_NONE
     return context
 
 
@@ -94,8 +105,11 @@ class _Session:
     def __init__(self, spec: CensusSpec, address: str, context: ssl.SSLContext | None, memory: Memory, timeout_s: float) -> None:
         self.spec, self.address, self.memory = spec, address, memory
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        assert spec.imap is not None
+        self.starttls = context if spec.imap.starttls else None
         self.client = aioimaplib.IMAP4(
-            spec.imap.host, spec.imap.port, timeout=timeout_s, conn_lost_cb=self._on_lost, ssl_context=context
+            spec.imap.host, spec.imap.port, timeout=timeout_s, conn_lost_cb=self._on_lost,
+            ssl_context=None if spec.imap.starttls else context,
         )
 
     def _on_lost(self, error: Exception | None) -> None:
@@ -125,13 +139,23 @@ class _Session:
     async def read(self) -> list[Scope]:
         try:
             await self._or_lost(self.client.wait_hello_from_server())
-            await self._ok(self.client.login(self.address, self.spec.password), "LOGIN")
+            if self.starttls is not None:
+                await self._or_lost(self._start_tls(self.starttls))
+            await self._ok(self.client.login(self.address, self.spec.passwords[self.address]), "LOGIN")
             scopes = [await self._mailbox(n) for n in names(await self._ok(self.client.list('""', '"*"'), "LIST"))]
             await self._goodbye()
             return scopes
         finally:
             if self.client.protocol.transport is not None:
                 self.client.protocol.transport.abort()
+
+    async def _start_tls(self, context: ssl.SSLContext) -> None:
+        """RFC 9051 section 6.2.1. The library knows the command only: the layer is put below it here."""
+        protocol, loop = self.client.protocol, asyncio.get_running_loop()
+        response = await protocol.execute(aioimaplib.Command("STARTTLS", protocol.new_tag(), loop=loop))
+        if response.result != "OK":
+            raise ReadFailed(f"STARTTLS: {response.result}")
+        protocol.transport = await loop.start_tls(protocol.transport, protocol, context)
 
     async def _goodbye(self) -> None:
         try:
@@ -144,13 +168,24 @@ class _Session:
         scope = Scope(source, f"{self.address}/{name}")
         lines = await self._ok(self.client.select(_quoted(name)), f"SELECT {name}")
         validity, exists = _first(_VALIDITY, lines), _first(_EXISTS, lines)
-        uids = uids_of(await self._ok(self.client.protocol.search("ALL", by_uid=True, charset=None), "SEARCH"))
         scope.detail = {"uidvalidity": validity}
+        if self.memory.survey:
+            scope.detail["uidnext"] = _first(_NEXT, lines)
+            return scope
+        first = self._first_new(scope, validity)
+        wanted = f"UID {first}:*" if first else "ALL"
+        listed = uids_of(await self._ok(self.client.protocol.search(wanted, by_uid=True, charset=None), "SEARCH"))
+        uids = [u for u in listed if u >= first]  # a range up to * always holds the last message
         new = [u for u in uids if (scope.where, validity, u) not in self.memory.seen]
         for at in range(0, len(new), CHUNK):
             await self._fetch(scope, validity, new[at : at + CHUNK])
-        self._collect(scope, validity, uids, exists)
+        self._collect(scope, validity, uids, 0 if first else exists)
         return scope
+
+    def _first_new(self, scope: Scope, validity: int) -> int:
+        """The first UID that the survey before the load did not see; 0 when all are new."""
+        known_validity, following = self.memory.before.get(scope.where, (0, 0))
+        return following if known_validity == validity else 0
 
     async def _fetch(self, scope: Scope, validity: int, uids: Sequence[int]) -> None:
         wanted = ",".join(map(str, uids))
@@ -177,7 +212,10 @@ class _Session:
 
 
 def names(lines: Iterable[bytes | bytearray]) -> list[str]:
-    """Mailbox names in a LIST response, those that cannot be selected left out. Literals as names are followed."""
+    """Mailbox names in a LIST response. Literals as names are followed.
+
+    Left out: what cannot be selected, and views of other mailboxes' messages (RFC 6154: ``\\All``, ``\\Flagged``), which would count twice.
+    """
     found, pending = [], False
     for line in lines:
         if pending:
@@ -185,7 +223,7 @@ def names(lines: Iterable[bytes | bytearray]) -> list[str]:
             pending = False
         elif match := _LIST.match(bytes(line)):
             pending = match["name"].startswith(b"{")
-            if not pending and b"\\noselect" not in match["flags"].lower() and b"\\nonexistent" not in match["flags"].lower():
+            if not pending and not _NOT_READ & set(match["flags"].lower().split()):
                 found.append(_unquoted(match["name"].decode("utf-8", "replace")))
     return found
 

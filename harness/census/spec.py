@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,17 @@ from harness.model.target import Node, Target
 
 @dataclass(frozen=True)
 class Server:
-    """Where a reader connects. ``tls``: from the first octet (993, 995); otherwise in the clear."""
+    """Where a reader connects. ``tls``: from the first octet (993, 995); ``starttls``: after STARTTLS or STLS; otherwise in the clear."""
 
     host: str
     port: int
     tls: bool = False
+    starttls: bool = False
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether a TLS context is needed."""
+        return self.tls or self.starttls
 
 
 @dataclass(frozen=True)
@@ -27,9 +34,15 @@ class CensusSpec:
 
     :param run: run id; with ``arm`` (``<block>-<arm>``) it is the prefix of every trace.
     :param arm_dir: directory of the arm; ``census.log`` is written there.
-    :param imap: the edge's IMAP port. :param pop3: the edge's POP3 port, None = no second reader.
-    :param password: of every user; users are ``user1@<mail_domain>`` … ``user<users>@<mail_domain>``.
+    :param imap: the edge's IMAP port; None = mailboxes are read by POP3 alone, which shows the INBOX only.
+    :param pop3: the edge's POP3 port, None = no second reader.
+    :param password: of every user; users are ``user1@<mail_domain>`` … ``user<users>@<mail_domain>``; or
+    :param accounts: (address, password) of each user instead.
     :param ca_pem: the run's CA. Its chain is verified; the name is not, since the edge is reached by address.
+    :param verify: false: certificates are not verified at all.
+    :param survey: a survey was taken before the load (``survey.log``): what was in the mailboxes then is not read.
+    :param settle_s: longest wait for acknowledged mail to arrive before the first round (0: none). For targets whose queues cannot be
+        listed.
     :param volumes_dir: host directory of all volumes, ``<namespace>/<claim>`` beneath it; "" where there is none.
     :param target: the Target as plain JSON (``dataclasses.asdict``): how queues are read in pods and which pods run; None
         where there is no cluster to ask (then ``volumes_dir`` is all that is read, and nothing is called an orphan).
@@ -47,12 +60,16 @@ class CensusSpec:
     arm: str
     arm_dir: str
     namespace: str
-    imap: Server
-    users: int
-    password: str
+    imap: Server | None
+    users: int = 0
+    password: str = ""
     mail_domain: str = "example.org"
+    accounts: tuple[tuple[str, str], ...] = ()
     pop3: Server | None = None
     ca_pem: str = ""
+    verify: bool = True
+    survey: bool = False
+    settle_s: float = 0.0
     volumes_dir: str = ""
     target: Mapping[str, Any] | None = None
     queue_components: tuple[str, ...] = ("mx", "submission", "outbound")
@@ -74,7 +91,12 @@ class CensusSpec:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Every user's address."""
-        return tuple(f"user{n}@{self.mail_domain}" for n in range(1, self.users + 1))
+        return tuple(self.passwords)
+
+    @cached_property
+    def passwords(self) -> Mapping[str, str]:
+        """Address → password of every user."""
+        return dict(self.accounts) or {f"user{n}@{self.mail_domain}": self.password for n in range(1, self.users + 1)}
 
     def save(self, path: Path) -> None:
         """Write it as JSON, readable by this user only: it holds the run's password."""
@@ -98,6 +120,8 @@ class CensusSpec:
 def _value(name: str, value: Any) -> Any:
     if name in ("imap", "pop3"):
         return None if value is None else Server(**value)
+    if name == "accounts":
+        return tuple((str(address), str(password)) for address, password in value)
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from harness.census import imap_reader, pop_reader
+from harness.census import pop_reader, survey
 from harness.census.canonical import Seen
 from harness.census.found import Scope
-from harness.census.imap_reader import Memory
+from harness.census.mailboxes import Mailboxes, inbox_of
 from harness.census.queue_reader import belongs, places, read_place
+from harness.census.settle import settle
 from harness.census.sink_reader import read_pod, read_sinks
 from harness.census.spec import CensusSpec, target_of
 from harness.errors import MailgaleError
@@ -25,31 +26,57 @@ def take(spec: CensusSpec) -> None:
 
     Each round reads queues, mailboxes and quarantine, sinks, and the queues once more, so that a mail which moves from a
     queue to a mailbox in between is met at least once; what a later look at a queue shows a second time is left out.
-    A place that cannot be read is a ``scope`` with ``complete`` false, never an exception.
+    A place that cannot be read is a ``scope`` with ``complete`` false, never an exception. Where the spec says ``settle_s``, the
+    wait for acknowledged mail comes first; the phases ``settle`` and ``census`` are then written here.
 
     :raises OSError: the log cannot be written.
+    :raises StoreDamaged: the survey that the spec speaks of does not read.
     """
-    memory = Memory()
+    mailboxes = Mailboxes(spec, survey.read(Path(spec.arm_dir)) if spec.survey else None)
     log = LogWriter(Path(spec.arm_dir) / "census.log", "census")
     try:
-        for number in ROUNDS:
-            _Round(spec, number, log, memory).read()
+        _take(spec, log, mailboxes)
     except BaseException:
         log.abandon()  # an end mark would say that this census is whole
         raise
     log.close()
 
 
+def _take(spec: CensusSpec, log: LogWriter, mailboxes: Mailboxes) -> None:
+    if not spec.settle_s:
+        _rounds(spec, log, mailboxes)
+        return
+    with _phase(log, "settle"):
+        settle(spec, mailboxes, log)
+    with _phase(log, "census"):
+        _rounds(spec, log, mailboxes)
+
+
+def _rounds(spec: CensusSpec, log: LogWriter, mailboxes: Mailboxes) -> None:
+    for number in ROUNDS:
+        _Round(spec, number, log, mailboxes).read()
+
+
+@contextmanager
+def _phase(log: LogWriter, name: str) -> Iterator[None]:
+    log.event("phase", name=name, edge="begin")
+    log.flush()
+    yield
+    log.event("phase", name=name, edge="end")
+    log.flush()
+
+
 class _Round:
-    def __init__(self, spec: CensusSpec, number: int, log: LogWriter, memory: Memory) -> None:
-        self.spec, self.number, self.log, self.memory = spec, number, log, memory
+    def __init__(self, spec: CensusSpec, number: int, log: LogWriter, mailboxes: Mailboxes) -> None:
+        self.spec, self.number, self.log, self.mailboxes = spec, number, log, mailboxes
         self.inboxes: dict[str, list[Seen]] = {}
         self.arrived: set[tuple[int | None, str]] = set()
 
     def read(self) -> None:
         first = self._queues()
-        asyncio.run(imap_reader.read_all(self.spec, self.memory, self._mailbox))
-        self._pop3()
+        self.mailboxes.read(self._mailbox)
+        if self.spec.imap is not None and self.spec.pop3 is not None:
+            pop_reader.read_sample(self.spec, self.inboxes, self._write, self.mailboxes.pop)
         self._sinks()
         for scope in merged(first, self._queues(), self.arrived):
             self._write(scope)
@@ -63,16 +90,10 @@ class _Round:
         self.log.flush()
 
     def _mailbox(self, scope: Scope) -> None:
-        address, _, name = scope.where.partition("/")
-        if name == "INBOX" and scope.complete:
+        address = inbox_of(scope)
+        if address and scope.complete:
             self.inboxes[address] = [c.seen for c in scope]
         self._write(scope)
-
-    def _pop3(self) -> None:
-        if self.spec.pop3 is None:
-            return
-        context = imap_reader.tls_context(self.spec.ca_pem) if self.spec.pop3.tls else None
-        pop_reader.read_sample(self.spec, self.inboxes, context, self._write)
 
     def _sinks(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 Without a PASS here no PASS of the run is possible. Asks for: what the conductor said would be written; both ends of load, settle and census;
 the end of the load; two rounds of census; an attempt's begin for every end; samples of host and queues, and the load's state, without a hole.
+A census (and its settling) is asked for where the conductor announced its log, samples of queues where the target can list them.
 
 Limits: ``gap_s_max``: the longest time without a sample or state during the load. Never FAIL: missing evidence shows nothing.
 """
@@ -25,7 +26,7 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
     """PASS or INCONCLUSIVE, with every gap named."""
     gaps = [*_writers(arm), *_phases(arm), *_ledger(arm), *_census(arm)]
     span = load_span(arm)
-    longest = {kind: _longest_gap_s(arm, kind, span) for kind in SERIES} if span else {}
+    longest = {kind: _longest_gap_s(arm, kind, span) for kind in SERIES if kind != "queue" or not arm.lacks("queues")} if span else {}
     gaps += [f"{s:.0f} s of the load without a '{kind}' event" for kind, s in longest.items() if s > limits["gap_s_max"]]
     missed = len(arm.events("sample_missed"))
     figures = {"gaps": len(gaps), "samples_missed": missed, "logs": len(arm.logs)} | {f"{k}_gap_s": v for k, v in longest.items()}
@@ -50,7 +51,8 @@ def _writers(arm: ArmHistory) -> list[str]:
 
 
 def _phases(arm: ArmHistory) -> list[str]:
-    gaps = [f"the phase '{name}' has no begin or no end on record" for name in PHASES if arm.phase(name) is None]
+    wanted = PHASES if _reads(arm) else PHASES[:1]
+    gaps = [f"the phase '{name}' has no begin or no end on record" for name in wanted if arm.phase(name) is None]
     if not arm.events("load_end"):
         gaps.append("the load did not say how it ended")
     if arm.judged is None:
@@ -67,7 +69,12 @@ def _ledger(arm: ArmHistory) -> list[str]:
 
 def _census(arm: ArmHistory) -> list[str]:
     rounds = {int(r) for (r,) in arm.sql("SELECT DISTINCT round FROM scopes")}
-    return [f"round {n} of the census is not on record" for n in (1, 2) if n not in rounds]
+    return [f"round {n} of the census is not on record" for n in (1, 2) if n not in rounds and _reads(arm)]
+
+
+def _reads(arm: ArmHistory) -> bool:
+    """Whether the mailboxes were to be read: not where a load has nowhere to read from and its conductor said so from the start."""
+    return "census.log" in arm.expected_writers or not arm.lacks("readers")
 
 
 def _longest_gap_s(arm: ArmHistory, kind: str, span: Span) -> float:

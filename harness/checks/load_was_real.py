@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from harness.checks.common import verdict, worst_of
 from harness.model.verdict import Status, Verdict
 from harness.store.history import ArmHistory, Span
-from harness.store.spans import load_span, nearest_rank
+from harness.store.spans import lag_p99_ms, load_span, nearest_rank
 from harness.store.throttling import throttled_share
 
 LIMITS: dict[str, float | None] = {"attempts_min": 100, "lag_p99_ms_max": 250, "host_cpu_p95_max": 0.8, "throttled_share_min": 0}
@@ -49,10 +49,10 @@ def _attempts(arm: ArmHistory, span: Span, limits: Mapping[str, float], figures:
 
 
 def _schedule(arm: ArmHistory, span: Span, limits: Mapping[str, float], figures: dict[str, float]) -> list[str]:
-    lags = [float(e["lag_p99_ms"]) for e in arm.events("load_state") if span.begin <= e["t"] <= span.end and e.get("lag_p99_ms") is not None]
-    if not lags:
+    lag = lag_p99_ms(arm, span)
+    if lag is None:
         return ["the generator did not say whether it kept its schedule"]
-    figures["lag_p99_ms"] = nearest_rank(lags, 0.95)
+    figures["lag_p99_ms"] = lag
     if figures["lag_p99_ms"] > limits["lag_p99_ms_max"]:
         return [f"the generator was {figures['lag_p99_ms']:.0f} ms behind its schedule, limit {limits['lag_p99_ms_max']:.0f} ms: it was the limit"]
     return []

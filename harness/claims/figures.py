@@ -33,14 +33,19 @@ def _number(value: float) -> float:
 def _fates(arm: ArmHistory) -> dict[str, float | None]:
     fates = arm.fates()
     c = fates.counts
+    taken: dict[str, float | None] = {
+        "offered": fates.sum("1"), "accepted": fates.accepted, "in_doubt": c["in_doubt"], "refused": c["refused"],
+        "never_accepted": c["deferred"] + c["never_attempted"],
+    }
+    if arm.lacks("readers"):
+        return taken  # nobody looked what became of it
     strays = {k: float(arm.one("SELECT count(*) FROM strays WHERE kind = ?", [k])) for k in ("misdelivered", "unknown")}
     return {
-        "offered": fates.sum("1"), "accepted": fates.accepted, "delivered": c["delivered"], "queued": c["queued"], "lost": c["lost"],
+        **taken, "delivered": c["delivered"], "queued": c["queued"], "lost": c["lost"],
         "duplicated": c["duplicated"], "duplicates_explained": fates.sum("dup_explained + dup_fault"), "duplicates_possible": fates.sum("dup_possible"),
         "duplicates_unexplained": fates.sum("dup_unexplained"), "corrupted": c["corrupted"], **strays, "bounced": c["bounced"],
         "quarantined": c["quarantined"], "quarantined_unplanted": fates.sum("1", f"state = 'quarantined' AND NOT ({planted()})"),
-        "rejected_but_delivered": c["rejected_but_delivered"], "undetermined": c["undetermined"], "in_doubt": c["in_doubt"],
-        "refused": c["refused"], "never_accepted": c["deferred"] + c["never_attempted"],
+        "rejected_but_delivered": c["rejected_but_delivered"], "undetermined": c["undetermined"],
     }  # fmt: skip
 
 

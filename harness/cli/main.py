@@ -13,6 +13,7 @@ import click
 
 from harness import __version__
 from harness.cli.cluster import cluster, doctor, stack
+from harness.cli.load import load_command
 from harness.cli.plan import list_command, plan
 from harness.cli.run import (
     judge_command,
@@ -44,12 +45,14 @@ def cli() -> None:
       mailgale doctor                                     what this machine has and lacks
       mailgale rehearse                                   from a fresh machine to a verdict
       mailgale run experiments/mx-pod-kill.yaml           one plan
+      mailgale load mx --smtp 127.0.0.1:2525 --rate 50/s  any mail server, without Kubernetes
       mailgale judge latest                               the same verdict again, without a cluster
     """
 
 
 for _command in (
-    doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, runs, judge_command, report_command, recover_command, list_command,
+    doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, load_command, runs, judge_command, report_command, recover_command,
+    list_command,
 ):
     cli.add_command(_command)
 

@@ -114,7 +114,7 @@ def _told(ended: Ended, output: str, *, took_s: float) -> int:
     """Judge, show, say what kept the run from its end and how to go on with it; the exit code."""
     problem = ended.problem
     try:
-        judged = _judged(ended.run.path, took_s=took_s)
+        judged = judged_run(ended.run.path, took_s=took_s)
     except OSError as error:
         problem = problem or RecordLost.of(error, ended.run.run_id)
         judged = _only_judged(ended.run.path, error, took_s=took_s)
@@ -134,28 +134,29 @@ def _exit_code(verdict: RunVerdict, problem: MailgaleError | None) -> int:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class Judged:
     """A judged run with its report written."""
 
     verdict: RunVerdict
     lines: list[str]
 
 
-def _judged(path: Path, *, took_s: float | None = None) -> _Judged:
+def judged_run(path: Path, *, took_s: float | None = None) -> Judged:
+    """Judge the run at ``path`` and write its report."""
     verdict = judge(path)
     paths, sheet = write_report(path, json.loads((path / "verdict.json").read_text()))
-    return _Judged(verdict, summary_lines(sheet, paths.html, took_s=took_s))
+    return Judged(verdict, summary_lines(sheet, paths.html, took_s=took_s))
 
 
-def _only_judged(path: Path, error: OSError, *, took_s: float) -> _Judged:
+def _only_judged(path: Path, error: OSError, *, took_s: float) -> Judged:
     """The verdict where the disk takes neither it nor the report."""
     with load(RunDir.open(path)) as history:
         verdict = judge_history(history)
         lines = summary_lines(read_report(history, verdict.to_json()), took_s=took_s)
-    return _Judged(verdict, [*lines, f"Report   not written: {error.strerror} (mailgale report {path.name}, once there is room)"])
+    return Judged(verdict, [*lines, f"Report   not written: {error.strerror} (mailgale report {path.name}, once there is room)"])
 
 
-def _show(judged: _Judged, output: str) -> None:
+def _show(judged: Judged, output: str) -> None:
     if output == "json":
         click.echo(judged.verdict.to_bytes())
     else:
@@ -177,7 +178,7 @@ def runs() -> None:
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def runs_ls(output: str) -> None:
     """Every run under reports/runs, newest first, with its verdict; 'unfinished' where arms are still to be run."""
-    rows = [_row(path) for path in _run_paths(Checkout.find())]
+    rows = [_row(path) for path in _run_paths(Checkout.find().runs)]
     if output == "json":
         click.echo(json.dumps(rows, indent=2))
         return
@@ -205,7 +206,7 @@ def _row(path: Path) -> dict[str, str]:
 def runs_show(given: str, output: str) -> None:
     """The summary of one run, as it was judged last."""
     run = find_run(given)
-    _show(_judged(run.path), output)
+    _show(judged_run(run.path), output)
 
 
 @click.command("judge", epilog=_EXIT_CODES)
@@ -220,7 +221,7 @@ def judge_command(given: str, output: str) -> int:
       mailgale judge reports/runs/20261123T220000Z-friday-burst-1a2b
     """
     run = find_run(given)
-    judged = _judged(run.path)
+    judged = judged_run(run.path)
     _show(judged, output)
     return judged.verdict.exit_code
 
@@ -235,7 +236,7 @@ def report_command(given: str) -> None:
       mailgale report latest
     """
     run = find_run(given)
-    _judged(run.path)
+    judged_run(run.path)
     for name in ("report.html", "summary.md", "junit.xml", "verdict.json"):
         click.echo(str(run.path / name))
 
@@ -262,19 +263,20 @@ def recover_command(given: str, **target_args: str | None) -> int:
 
 
 def find_run(given: str) -> RunDir:
-    """The run in the directory ``given``, called so under reports/runs, or the ``latest``.
+    """The run in the directory ``given``, the newest in it, the one called so under reports/runs, or the ``latest``.
 
     :raises UsageError: there is none.
     """
     checkout = Checkout.find()
     if given == "latest":
-        paths = _run_paths(checkout)
+        paths = _run_paths(checkout.runs)
         if not paths:
             raise UsageError("there is no run yet", where=str(checkout.runs), todo="mailgale rehearse")
         return RunDir.open(paths[0])
-    path = Path(given)
-    return RunDir.open(path if path.is_dir() else checkout.runs / given)
+    path = Path(given) if Path(given).is_dir() else checkout.runs / given
+    inside = _run_paths(path) if path.is_dir() and not (path / "run.json").is_file() else []
+    return RunDir.open(inside[0] if inside else path)
 
 
-def _run_paths(checkout: Checkout) -> list[Path]:
-    return sorted((p for p in checkout.runs.glob("*") if (p / "run.json").is_file()), reverse=True)
+def _run_paths(folder: Path) -> list[Path]:
+    return sorted((p for p in folder.glob("*") if (p / "run.json").is_file()), reverse=True)

@@ -10,11 +10,13 @@ Limits: one process, one core. Several engines of one arm share nothing (see har
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.load.closed import Closed
 from harness.load.dial import Dialler
 from harness.load.elastic import Elastic
 from harness.load.ledger import Ledger
@@ -60,14 +62,15 @@ class Engine:
         self.stats = Stats()
         self.ledger = Ledger(Path(spec.out) / f"load-{spec.engine}.log", self.loop)
         self.ledger.on_failure = self.stop
-        self.sightings = Sightings(self.ledger, self.stats, messages)
+        self.sightings = Sightings(self.ledger, self.stats, messages, watched=bool(params.watchers))
         self.host = Host(self.loop, self.ledger, self.stats, messages, self.sightings)
         self.dialler = Dialler(self.host, spec, params, dict(accounts))
-        self.elastic = Elastic(self.host, spec, params, self.outside.elastic, self.dialler.mx)
+        self.elastic = self._elastic()
         self.open_loops = self._open_loops()
         self.readers = Readers(self.host, spec, params, accounts, self.sightings)
         self.sightings.mailboxes = self.readers.watched
         self.phase, self._stop, self._deadline_ns = "warmup", asyncio.Event(), 0
+        self._cpu_before_s = time.process_time()
         self._deadline_hit = False
 
     def stop(self) -> None:
@@ -87,9 +90,11 @@ class Engine:
         finally:
             for ticker in tickers:
                 ticker.cancel()
+        spent = round(time.process_time() - self._cpu_before_s, 3)
         reason = "stopped" if self._stop.is_set() else "deadline" if self._deadline_hit else "done"
+        self._state()
         self._tell()  # before the summary, which takes the increments
-        self.ledger.event("load_end", reason=reason, steps=self.stats.summary(), **self.state())
+        self.ledger.event("load_end", reason=reason, load_cpu_s=spent, steps=self.stats.summary(), **self.state())
         self.ledger.close()
         return reason
 
@@ -108,6 +113,13 @@ class Engine:
             "backlog_total": sum(backlogs), "backlog_min": min(backlogs, default=0), "connections": counts.connections,
             "waiting_total": sum(m.backlog for m in self.mtas), "seen": self.sightings.seen, **own_cost(),
         }
+
+    def _elastic(self) -> Elastic | Closed:
+        if not self.params.messages:
+            return Elastic(self.host, self.spec, self.params, self.outside.elastic, self.dialler.mx)
+        by_users = self.params.messages_by == "submission"
+        senders, dial = (self.outside.users, self.dialler.submission) if by_users else (self.outside.elastic, self.dialler.mx)
+        return Closed(self.host, self.spec, self.params, senders, dial)
 
     def _open_loops(self) -> list[OpenLoop]:
         loops = []
@@ -130,8 +142,10 @@ class Engine:
             population.start(now_ns())
         await self._until(lambda: False, self.params.warmup_s)
         self.phase = "burst"
+        self._cpu_before_s = time.process_time()
         begin = now_ns()
         self._deadline_ns = begin + int(self.params.burst_max_s * 1e9)
+        self._state()  # so that the shortest load has a begin and an end on record
         if not self._stop.is_set():
             await self.elastic.begin(begin)
         await self._until(self._burst_over, self.params.burst_max_s)
@@ -151,7 +165,7 @@ class Engine:
         """No new mail; retries go on until the intake deadline, attempts in flight until they end or the grace is over."""
         for population in self.open_loops:
             population.stop()
-        left = max((self._deadline_ns - now_ns()) / 1e9, STOP_GRACE_S)
+        left = max((self._deadline_ns - now_ns()) / 1e9, self.params.drain_s)
         await self._until(self._quiet, left)
         self._deadline_hit = self._deadline_hit or not self._quiet()
         for mta in self.mtas:
@@ -202,8 +216,12 @@ class Engine:
 
 
 def _require(spec: LoadSpec, params: Params, accounts: Sequence[tuple[str, str]]) -> None:
+    if params.messages_by not in ("mx", "submission"):
+        raise UsageError(f"'messages_by' must be mx or submission, not '{params.messages_by}'", where="load.params")
+    closed = params.messages_by if params.messages else ""
     wants = {
-        "mx": params.elastic_senders or params.steady_rate_per_s, "submission": params.submit_rate_per_s,
+        "mx": params.elastic_senders or params.steady_rate_per_s or closed == "mx",
+        "submission": params.submit_rate_per_s or closed == "submission",
         "imap": params.imap_users or params.watchers or params.idle_users, "pop3": params.pop_users,
     }
     missing = [role for role, wanted in wants.items() if wanted and role not in spec.endpoints]

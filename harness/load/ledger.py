@@ -73,8 +73,8 @@ class Ledger:
         self._schedule()
 
     def reply(self, code: int, enhanced: str, stage: Stage, deferral: Deferral, text: str) -> None:
-        """Keep the text of the first reply of each kind."""
-        kind = (code, enhanced, int(stage), text[:24])
+        """Keep the text of the first reply of each kind. An acceptance's text is no kind: it names the queue file of each mail."""
+        kind = (code, enhanced, int(stage), text[:24] if code >= 400 else "")
         if kind not in self._replies and len(self._replies) < REPLY_KINDS_MAX:
             self._replies.add(kind)
             self.event(

@@ -13,7 +13,6 @@ from harness.load.templates import Template, templates
 from harness.model.outcome import MailFlag, Population
 
 _MASK = (1 << 64) - 1
-PROBE_USERS = 8
 INTERNET_PER_DOMAIN = 25
 
 
@@ -67,7 +66,9 @@ class Messages:
         self.recipients = [*users, *outside]
         self.users, self.outside = len(users), len(outside)
         self.senders: list[str] = []
+        self._encoded: dict[int, bytes] = {}
         self._bytes = [a.encode() for a in self.recipients]
+        self._bracketed = [b"<%b>" % a for a in self._bytes]
         self._seed, self._params, self._prefix = seed, params, prefix.encode()
         self._templates = templates(seed, params)
         self._weights = [1 / k**2 for k in range(1, max(params.recipients_max, 1) + 1)]
@@ -90,13 +91,16 @@ class Messages:
         """The mail's octets, CRLF line ends, dots not stuffed."""
         trace = b"%b%d" % (self._prefix, mail.number)
         return b"From: <%b>\r\nTo: %b\r\nDate: %b\r\nMessage-ID: <%b@mailgale.example.net>\r\nX-Mailgale-Trace: %b\r\n%b\r\n%b" % (
-            self.senders[mail.sender].encode(), b",\r\n ".join(b"<%b>" % self._bytes[r] for r in mail.rcpts), self._now(),
+            self.sender_bytes(mail), b",\r\n ".join([self._bracketed[r] for r in mail.rcpts]), self._now(),
             trace, trace, mail.template.head, mail.template.finish(self._tail(mail)),
         )
 
     def sender_bytes(self, mail: Mail) -> bytes:
         """Envelope sender."""
-        return self.senders[mail.sender].encode()
+        encoded = self._encoded.get(mail.sender)
+        if encoded is None:
+            encoded = self._encoded[mail.sender] = self.senders[mail.sender].encode()
+        return encoded
 
     def rcpt_bytes(self, mail: Mail) -> list[bytes]:
         """Envelope recipients that are left."""
@@ -136,8 +140,9 @@ class Messages:
     def _range(self, population: Population) -> tuple[int, int]:
         """Probe users get ordinary mail only; the others get the rest, unless there are no others."""
         if population is Population.STEADY:
-            return 0, min(PROBE_USERS, self.users)
-        return (PROBE_USERS, self.users - PROBE_USERS) if self.users > PROBE_USERS else (0, self.users)
+            return 0, min(self._params.probe_users or self.users, self.users)
+        probes = self._params.probe_users
+        return (probes, self.users - probes) if self.users > probes else (0, self.users)
 
     def _how_many(self, draw: int) -> int:
         left = draw / (1 << 32) * sum(self._weights)

@@ -117,7 +117,7 @@ class Mta:
 
     def pump(self) -> None:
         """Open links for ready mails, as far as limit and back-off allow."""
-        while self.ready and not self.stopped and self._dead is None and len(self.links) < self.policy.connections:
+        while self.ready and self._place():
             link = Link(self, self.ready.popleft())
             self.links.add(link)
             link.begin()
@@ -148,6 +148,10 @@ class Mta:
         """A link is gone; its place is free."""
         self.links.discard(link)
         self.pump()
+
+    def _place(self) -> bool:
+        """Whether one more link may be opened."""
+        return not self.stopped and self._dead is None and len(self.links) < self.policy.connections
 
     def _wake(self, mail: Mail) -> None:
         del self.waiting[mail.number]

@@ -16,6 +16,7 @@ from harness.load.params import Params
 from harness.load.spec import Access, LoadSpec
 
 _HOST = re.compile(r"^(?:(?P<scheme>[a-z0-9]+)://)?(?P<host>\[[0-9a-fA-F:.]+\]|[^:\[\]/]+):(?P<port>\d{1,5})/?$")
+_IMPLICIT = frozenset({"smtps", "submissions", "imaps", "pop3s"})
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,14 +58,15 @@ def spec_from_options(options: Any, scenario: str) -> LoadSpec:
 
 
 def access(text: str, tls: str) -> Access:
-    """``smtp://HOST:PORT``, ``HOST:PORT`` or ``[IPV6]:PORT``.
+    """``smtp://HOST:PORT``, ``HOST:PORT`` or ``[IPV6]:PORT``; ``smtps``, ``submissions``, ``imaps`` and ``pop3s`` mean implicit TLS (RFC 8314).
 
+    :param tls: where the scheme does not say.
     :raises UsageError: anything else.
     """
     found = _HOST.match(text)
     if not found:
         raise UsageError(f"'{text}' is no HOST:PORT", todo="e.g. smtp://127.0.0.1:2525 or [::1]:143")
-    return Access((found["host"].strip("[]"),), int(found["port"]), tls)
+    return Access((found["host"].strip("[]"),), int(found["port"]), "implicit" if found["scheme"] in _IMPLICIT else tls)
 
 
 def parameter(word: str) -> tuple[str, Any]:

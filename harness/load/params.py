@@ -20,6 +20,9 @@ class Params:
     :param backlog_per_sender: mails each of them holds when the burst begins.
     :param backlog_total: instead: mails of all of them together.
     :param connections_per_sender: most connections one MTA opens at a time.
+    :param messages: instead of senders with backlogs, a closed loop: so many mails, each made when a connection is free for it.
+    :param messages_connections: connections of that loop, all together.
+    :param messages_by: who it is: ``mx`` (outside MTAs) or ``submission`` (users who log in; they do not retry).
     :param reuse: several mails on one connection, up to ``mails_per_connection``; false: one each.
     :param min_backoff_s, max_backoff_s: first and longest wait after a 4xx (postconf(5) minimal_backoff_time,
         maximal_backoff_time), doubling in between.
@@ -29,6 +32,7 @@ class Params:
     :param size_tail_share: mails from the Pareto tail with exponent ``size_tail_alpha``.
     :param recipients_max: a mail has 1 … this many recipients, one most often (shares 1/k²).
     :param gtube_share, eicar_share: mails that a filter must find (0 … 1).
+    :param probe_users: the first users get ordinary mail only, the others all the rest; 0: every mail goes to any user.
     :param steady_rate_per_s: ordinary mail to the probe users, open loop.
     :param steady_arrivals: ``constant``, ``poisson``, ``mmpp``, ``diurnal``, ``step`` or ``replay``.
     :param arrivals: options of the arrival process (see harness.load.arrivals).
@@ -41,6 +45,7 @@ class Params:
     :param burst_max_s: the burst ends when every backlog is empty, at the latest after this.
     :param tail_s: ordinary mail and users go on after it.
     :param watch_max_s: after the tail the watchers go on until they have seen all ordinary mail that was acknowledged, at most this long.
+    :param drain_s: when no more mail comes, deferred mail is retried for so long, or until ``burst_max_s`` is over.
     :param dot_wait_s: longest wait for the reply to the final dot (postconf(5) smtp_data_done_timeout).
     :param step_wait_s: for every other reply (smtp_helo_timeout and its like).
     :param deadline_floor_s: no deadline gets shorter than this by ``time_scale``.
@@ -49,6 +54,9 @@ class Params:
     elastic_senders: int = 0
     backlog_per_sender: int = 0
     backlog_total: int = 0
+    messages: int = 0
+    messages_connections: int = 1
+    messages_by: str = "mx"
     connections_per_sender: int = 2
     reuse: bool = True
     mails_per_connection: int = 20
@@ -63,6 +71,7 @@ class Params:
     recipients_max: int = 3
     gtube_share: float = 0.0
     eicar_share: float = 0.0
+    probe_users: int = 8
     steady_rate_per_s: float = 0.0
     steady_senders: int = 8
     steady_connections: int = 200
@@ -81,6 +90,7 @@ class Params:
     burst_max_s: float = 150.0
     tail_s: float = 0.0
     watch_max_s: float = 0.0
+    drain_s: float = 5.0
     dot_wait_s: float = 600.0
     step_wait_s: float = 300.0
     connect_wait_s: float = 30.0

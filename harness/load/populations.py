@@ -10,6 +10,9 @@ from harness.load.mta import Mta
 from harness.load.params import Params
 from harness.load.spec import LoadSpec
 
+#: Senders that share the connections of a closed loop.
+CLOSED_SENDERS_MAX = 8
+
 
 class Population(Protocol):
     """Started by the engine, stopped by it; :attr:`mtas` are empty for readers."""
@@ -48,8 +51,9 @@ class Outside:
         domains = spec.internet_domains or ("example.net",)
         share = params.ipv6_share
         steady = params.steady_senders if params.steady_rate_per_s else 0
-        submitters = len(accounts) if params.submit_rate_per_s else 0
-        first = params.elastic_senders
+        by_users = params.submit_rate_per_s or (params.messages and params.messages_by == "submission")
+        submitters = len(accounts) if by_users else 0
+        first = _outside_mtas(params)
         return cls(
             tuple(Identity(i, f"mta{i + 1}@{domains[0]}", _client(1, i, share)) for i in range(first)),
             tuple(Identity(first + i, f"friend{i + 1}@{domains[-1]}", _client(2, i, share)) for i in range(steady)),
@@ -59,6 +63,12 @@ class Outside:
     @property
     def all(self) -> tuple[Identity, ...]:
         return (*self.elastic, *self.steady, *self.users)
+
+
+def _outside_mtas(params: Params) -> int:
+    if not params.messages:
+        return params.elastic_senders
+    return min(CLOSED_SENDERS_MAX, max(params.messages_connections, 1)) if params.messages_by == "mx" else 0
 
 
 _V4 = {1: "198.51.100", 2: "203.0.113", 3: "192.0.2"}

@@ -15,10 +15,12 @@ class Sightings:
     """Joins what the senders know (due, accepted) with what the watchers see.
 
     A mail may be seen before its acknowledgement has been read; ``latency_from_ok_ns`` is then 0.
+
+    :param watched: false: nobody watches, so nothing is remembered.
     """
 
-    def __init__(self, ledger: Ledger, stats: Stats, messages: Messages) -> None:
-        self._ledger, self._stats, self._messages = ledger, stats, messages
+    def __init__(self, ledger: Ledger, stats: Stats, messages: Messages, *, watched: bool = True) -> None:
+        self._ledger, self._stats, self._messages, self._watched = ledger, stats, messages, watched
         self._due: dict[int, int] = {}
         self._ok: dict[int, int] = {}
         self._seen: set[tuple[int, str]] = set()
@@ -38,7 +40,7 @@ class Sightings:
 
     def offered(self, mail: Mail) -> None:
         """A mail of ours is due."""
-        if mail.population is Population.STEADY and len(self._due) < REMEMBERED_MAX:
+        if self._watched and mail.population is Population.STEADY and len(self._due) < REMEMBERED_MAX:
             self._due[mail.number] = mail.due_ns
 
     def accepted(self, mail: Mail) -> None:

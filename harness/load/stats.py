@@ -150,7 +150,8 @@ def _quantile(buckets: dict[int, int], q: float) -> int:
 
 
 def own_cost() -> dict[str, float]:
-    """CPU seconds and resident bytes of this process."""
-    return {"cpu_s": round(time.process_time(), 3), "rss_bytes": int(_STATM.read_text().split()[1]) * _PAGE}
+    """CPU seconds, resident bytes and their peak, of this process. Source: proc(5), getrusage(2)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"cpu_s": round(time.process_time(), 3), "rss_bytes": int(_STATM.read_text().split()[1]) * _PAGE, "peak_rss_bytes": peak}
 
 

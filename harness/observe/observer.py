@@ -24,7 +24,7 @@ LOG = "observe.log"
 
 
 class Observer:
-    """Everything that observes one namespace.
+    """Everything that observes one namespace; without a kubeconfig in the spec, this host alone.
 
     :raises NotReady: the kubeconfig cannot be read.
     :raises FileExistsError: there is an observe.log already.
@@ -33,13 +33,21 @@ class Observer:
     def __init__(self, spec: ObserveSpec) -> None:
         self.spec = spec
         arm = Path(spec.arm_dir)
-        cluster = Cluster(spec.target())
         self.sink = Sink(arm / LOG, "observe")
+        self._samplers: list[Any] = [HostSampler(self.sink)]
+        self._parts: list[Any] = []
+        if spec.kubeconfig:
+            self._watch(spec, arm)
+
+    def _watch(self, spec: ObserveSpec, arm: Path) -> None:
+        """Everything that asks a cluster."""
+        cluster = Cluster(spec.target())
         self._logs = LogCollector(self.sink, cluster, spec.namespace, arm / "logs", spec.log_bytes_max)
         self._pods = PodWatcher(self.sink, cluster, spec.namespace, self._logs.on_pod)
         self._endpoints = EndpointWatcher(self.sink, cluster, spec.namespace)
         self._queues = QueueSampler(self.sink, cluster, spec.namespace, spec.queues, self._pods.pods)
-        self._samplers: list[Any] = [HostSampler(self.sink), self._queues, self._throttle(cluster)]
+        self._samplers += [self._queues, self._throttle(cluster)]
+        self._parts = [self._pods, self._endpoints]
         if spec.edge:
             self._samplers.append(EdgeSampler(self.sink, spec.edge, self._pods.pods))
 
@@ -47,8 +55,8 @@ class Observer:
         """Observe until ``stop`` is set, the spec's time is over, or the parent is gone; then close the log."""
         parent = os.getppid()
         try:
-            self._pods.start()
-            self._endpoints.start()
+            for part in self._parts:
+                part.start()
             due = time.monotonic()
             while not stop.is_set() and not self._over() and parent_lives(parent):
                 sample_all(self._samplers)
@@ -70,10 +78,11 @@ class Observer:
         return CadvisorSampler(self.sink, cluster, self.spec.namespace, self._pods.pods)
 
     def _close(self) -> None:
-        self._pods.stop()
-        self._endpoints.stop()
-        self._logs.stop()
-        self._queues.close()
+        for part in self._parts:
+            part.stop()
+        if self._parts:
+            self._logs.stop()
+            self._queues.close()
         self.sink.close()
 
 

@@ -16,6 +16,7 @@ from harness.model.target import Target
 class ObserveSpec:
     """One observer's orders.
 
+    :param kubeconfig: "" = there is no cluster: only this host is sampled.
     :param arm_dir: where ``observe.log`` and ``logs/`` are made.
     :param interval_s: between samples.
     :param ends_at_ns: on the run's clock; it ends by itself then. 0 = never.

@@ -86,7 +86,7 @@ def rehearse(plan: Plan, target: Target, checkout: Checkout, options: Options, p
             problem = RecordLost.of(error, run.run_id)
         except KeyboardInterrupt:
             problem = Interrupted("interrupted; what was started has been undone", where=run.run_id)
-        return _sealed(session, problem)
+        return sealed(run, session.timings, problem, progress)
 
 
 def _begun(
@@ -122,7 +122,7 @@ def _with_before(run: RunDir, timings: Mapping[str, float]) -> dict[str, float]:
 def _arms(session: _Session) -> None:
     plan, run, progress = session.plan, session.run, session.progress
     allowance = Allowance(plan, session.options.blocks)
-    with Journal(run.conductor_log) as log, _secrets(session.checkout) as private:
+    with Journal(run.conductor_log) as log, private_directory(session.checkout) as private:
         _say_resumed(run, log)
         for n, (block, name) in enumerate(session.todo):
             allowance.check()
@@ -147,14 +147,16 @@ def _say_resumed(run: RunDir, log: Journal) -> None:
         log.event("resumed", session=last.number, why=last.why, seal=last.seal, kept=list(last.kept), again=list(last.again))
 
 
-def _sealed(session: _Session, problem: MailgaleError | None) -> Ended:
-    """Seal the run; where the disk does not take the seal, that is what is said."""
-    run, progress = session.run, session.progress
+def sealed(run: RunDir, timings: Mapping[str, float], problem: MailgaleError | None, progress: Progress, *, can_go_on: bool = True) -> Ended:
+    """Write what is known only now and seal the run; where the disk does not take the seal, that is what is said.
+
+    :param can_go_on: a later command may run the arms that are not finished.
+    """
     try:
         run.release()
         run.update_meta(
-            timings=session.timings, problem=str(problem) if problem else "", problem_code=problem.exit_code if problem else 0,
-            unfinished=[label(key) for key in unfinished(run)],
+            timings=dict(timings), problem=str(problem) if problem else "", problem_code=problem.exit_code if problem else 0,
+            unfinished=[label(key) for key in unfinished(run)] if can_go_on else [],
         )
         digest = run.seal()
     except OSError as error:
@@ -166,7 +168,7 @@ def _sealed(session: _Session, problem: MailgaleError | None) -> Ended:
 
 
 @contextmanager
-def _secrets(checkout: Checkout) -> Iterator[Path]:
+def private_directory(checkout: Checkout) -> Iterator[Path]:
     """A private directory for files that hold the run's password; they never lie in the run itself."""
     path = checkout.state / f"secrets-{secrets.token_hex(4)}"
     path.mkdir(mode=0o700, parents=True)

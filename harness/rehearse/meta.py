@@ -23,19 +23,23 @@ _TOOLS = ("locust", "aiosmtplib", "aioimaplib", "chaostoolkit", "chaostoolkit-li
 
 def what_is_tested(plan: Plan, target: Target, checkout: Checkout, options: Options) -> dict[str, Any]:
     """The ``meta`` of run.json: everything a reviewer needs to know what the verdict is about."""
+    return {**what_is_used(target, checkout), "options": asdict(options), "command": _command(plan, target, options), "held_constant": dict(plan.held_constant)}
+
+
+def what_is_used(target: Target, checkout: Checkout) -> dict[str, Any]:
+    """Target, versions, source and host."""
     return {
         "target": _target(target),
         "versions": {"mailgale": __version__, "python": platform.python_version(), **dict(target.versions), **_packages()},
         "source": _source(checkout),
         "host": _host(),
-        "options": asdict(options),
-        "command": _command(plan, target, options),
         "unsupported": dict(target.unsupported),
-        "held_constant": dict(plan.held_constant),
     }
 
 
 def _target(target: Target) -> dict[str, Any]:
+    if not target.nodes:
+        return {"kind": target.kind, "name": target.name}
     return {
         "kind": target.kind, "name": target.name, "uid": target.uid,
         "nodes": [asdict(n) for n in target.nodes],

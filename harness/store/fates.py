@@ -23,6 +23,9 @@ Extra copies: one for every further acknowledgement and every attempt in doubt i
 dot is *possible*; one for every fault that began after the acknowledgement is explained by the *fault* (a worker killed
 between a recipient's reply and its queue's removal delivers again); the rest is *unexplained*.
 
+Where the target's queues cannot be listed (event ``not_supported`` with ``what`` = ``queues``), absence after the settling time counts as
+a queue that was read: mail that arrives later is lost here.
+
 Limits: a bounce names its recipients only as far as the DSN does. A mail seen by a reader and gone later without a recorded
 deletion is delivered here; the check ``integrity`` looks for those (``vanished``).
 """
@@ -205,6 +208,8 @@ def _queue_gaps(arm: ArmHistory) -> tuple[str, ...]:
         f"round {r}, queue {place}: {why or 'not read whole'}"
         for r, place, why in arm.sql("SELECT round, place, why FROM scopes WHERE source = 'queue' AND NOT complete ORDER BY ALL")
     ]
+    if arm.lacks("queues"):
+        return (*gaps, *_unsettled(arm))
     read: dict[int, set[str]] = {n: set() for n in ROUNDS}
     for number, pod in arm.sql("SELECT DISTINCT round, split_part(place, ':', 1) FROM scopes WHERE source = 'queue'"):
         read.setdefault(int(number), set()).add(str(pod))
@@ -213,6 +218,14 @@ def _queue_gaps(arm: ArmHistory) -> tuple[str, ...]:
             gaps.append(f"round {number}: no queue was read")
         gaps += [f"round {number}: the queue of {pod} was not read" for pod in sorted(_pods_with_queue(arm) - read[number]) if read[number]]
     return tuple(gaps)
+
+
+def _unsettled(arm: ArmHistory) -> tuple[str, ...]:
+    """Where queues cannot be listed, absence counts only after the whole wait, or when everything had arrived before."""
+    for e in arm.events("settled"):
+        if e.get("quiet") or float(e.get("waited_s") or 0) >= arm.plan.load.settle_s:
+            return ()
+    return (f"the queues cannot be listed, and the {arm.plan.load.settle_s:.0f} s for mail to arrive were not waited",)
 
 
 def _damaged(arm: ArmHistory) -> bool:

@@ -86,6 +86,10 @@ class ArmHistory:
         """Every event of ``kind`` from all logs of the arm, by time; ``log`` says which file it stood in."""
         return self._by_kind.get(kind, [])
 
+    def lacks(self, what: str) -> bool:
+        """Whether the conductor said that the target has no ``what`` (``queues``, ``faults``)."""
+        return any(e.get("what") == what for e in self.events("not_supported"))
+
     def phase(self, name: str) -> tuple[int, int] | None:
         """(begin, end) of the conductor's phase ``name`` in ns; None when either edge is not on record."""
         edges = {e.get("edge"): e["t"] for e in self.events("phase") if e.get("name") == name}

@@ -20,6 +20,12 @@ def load_span(arm: ArmHistory) -> Span | None:
     return Span(span.begin, max(span.end, phase[1]) if phase else span.end + SECOND) if span else None
 
 
+def lag_p99_ms(arm: ArmHistory, span: Span) -> float | None:
+    """p95 over the seconds of ``span`` of the schedule lag's p99; None when the generator did not say."""
+    lags = [float(e["lag_p99_ms"]) for e in arm.events("load_state") if span.begin <= e["t"] <= span.end and e.get("lag_p99_ms") is not None]
+    return nearest_rank(lags, 0.95) if lags else None
+
+
 def nearest_rank(values: Sequence[float], share: float) -> float:
     """The ``share`` quantile by nearest rank; NaN of nothing."""
     ordered = sorted(values)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.checks import (
+    all_accepted,
     availability,
     delivery_latency,
     evidence_complete,
@@ -27,7 +28,7 @@ from tests.histories.friday import kill_plan, limited_plan, plant_kill
 MODULES = {
     m.__name__.rpartition(".")[2].replace("_", "-"): m
     for m in (
-        availability, delivery_latency, evidence_complete, faults_happened, integrity, load_was_real, no_loss,
+        all_accepted, availability, delivery_latency, evidence_complete, faults_happened, integrity, load_was_real, no_loss,
         no_unexplained_duplicates, queue_drained, rate_control,
     )
 }

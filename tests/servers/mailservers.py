@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import shutil
@@ -19,7 +20,7 @@ PASSWORD = "s3cret (with) \"marks\\"
 DOMAIN = "example.org"
 
 _DOVECOT = """\
-protocols = imap pop3
+protocols = imap pop3{lmtp_protocol}
 listen = 127.0.0.1
 base_dir = {root}/run
 state_dir = {root}/state
@@ -67,6 +68,7 @@ service pop3-login {{
     port = 0
   }}
 }}
+{lmtp_services}
 service anvil {{
   unix_listener anvil-auth-penalty {{
     mode = 0
@@ -75,6 +77,23 @@ service anvil {{
 service stats {{
   unix_listener stats-writer {{
     mode = 0666
+  }}
+}}
+"""
+
+
+_LMTP = """\
+postmaster_address = postmaster@example.org
+service lmtp {{
+  inet_listener lmtp {{
+    address = 127.0.0.1
+    port = {lmtp}
+  }}
+}}
+service auth {{
+  inet_listener {{
+    address = 127.0.0.1
+    port = {auth}
   }}
 }}
 """
@@ -112,7 +131,8 @@ class Dovecot:
 
     def __init__(self, root: Path, imap: int, imaps: int, pop3: int) -> None:
         self.root, self.imap, self.imaps, self.pop3 = root, imap, imaps, pop3
-        self.count = 0
+        self.lmtp = self.auth = 0  #: of a Dovecot with LMTP
+        self._numbers = itertools.count(1)
 
     def deliver(self, address: str, message: bytes, mailbox: str = "INBOX") -> Path:
         """Put a message into a mailbox as a delivery agent does."""
@@ -121,19 +141,23 @@ class Dovecot:
         owner = pwd.getpwnam("nobody")
         for path in [home, folder, *(folder / d for d in ("cur", "new", "tmp"))]:
             if not path.exists():
-                path.mkdir(parents=True)
+                path.mkdir(parents=True, exist_ok=True)
                 os.chown(path, owner.pw_uid, owner.pw_gid)
-        self.count += 1
-        path = folder / "new" / f"{1_700_000_000 + self.count}.M{self.count}.test"
-        path.write_bytes(message)
-        os.chown(path, owner.pw_uid, owner.pw_gid)
+        number = next(self._numbers)
+        name = f"{1_700_000_000 + number}.M{number}.test"
+        fresh, path = folder / "tmp" / name, folder / "new" / name
+        fresh.write_bytes(message)
+        os.chown(fresh, owner.pw_uid, owner.pw_gid)
+        fresh.rename(path)  # a reader may take it out of "new" at once
         return path
 
 
 @contextmanager
-def dovecot(users: int, tls: tuple[Path, Path] | None = None) -> Iterator[Dovecot]:
-    """A Dovecot with ``users`` users; skip where there is none."""
+def dovecot(users: int, tls: tuple[Path, Path] | None = None, *, lmtp: bool = False) -> Iterator[Dovecot]:
+    """A Dovecot with ``users`` users; with LMTP and SASL over TCP where ``lmtp``. Skip where there is none."""
     needs("dovecot")
+    if lmtp and not Path("/usr/lib/dovecot/lmtp").is_file():
+        pytest.skip("not installed here: dovecot-lmtpd")
     version = subprocess.run(["dovecot", "--version"], capture_output=True, text=True, check=False).stdout
     if not version.startswith("2.3"):
         pytest.skip(f"this configuration is for Dovecot 2.3, not {version.strip()}")
@@ -144,7 +168,11 @@ def dovecot(users: int, tls: tuple[Path, Path] | None = None) -> Iterator[Doveco
     (root / "users").write_text("".join(f"user{n}@{DOMAIN}:{{PLAIN}}{PASSWORD}\n" for n in range(1, users + 1)))
     server = Dovecot(root, free_port(), free_port(), free_port())
     ssl = f"yes\nssl_cert = <{tls[0]}\nssl_key = <{tls[1]}" if tls else "no"
-    text = _DOVECOT.format(root=root, imap=server.imap, imaps=server.imaps if tls else 0, pop3=server.pop3, ssl=ssl)
+    more = ""
+    if lmtp:
+        server.lmtp, server.auth = free_port(), free_port()
+        more = _LMTP.format(lmtp=server.lmtp, auth=server.auth)
+    text = _DOVECOT.format(lmtp_protocol=" lmtp" if lmtp else "", lmtp_services=more, root=root, imap=server.imap, imaps=server.imaps if tls else 0, pop3=server.pop3, ssl=ssl)
     (root / "dovecot.conf").write_text(text)
     process = subprocess.Popen(["dovecot", "-F", "-c", str(root / "dovecot.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -183,7 +211,7 @@ smtp_destination_recipient_limit = 1
 lmtp_destination_recipient_limit = 1
 minimal_backoff_time = 1000s
 """
-_MASTER = """\
+MASTER = """\
 {port} inet n - n - - smtpd
 postlog unix-dgram n - n - 1 postlogd
 cleanup unix n - n - 0 cleanup
@@ -225,9 +253,9 @@ def postfix(sink_port: int, milter_port: int) -> Iterator[Postfix]:
     etc = root / "etc"
     etc.mkdir()
     (etc / "main.cf").write_text(_POSTFIX.format(root=root, port=port, sink=sink_port, milter=milter_port))
-    (etc / "master.cf").write_text(_MASTER.format(port=f"127.0.0.1:{port}"))
+    (etc / "master.cf").write_text(MASTER.format(port=f"127.0.0.1:{port}"))
     (etc / "dynamicmaps.cf").write_text("")
-    _make_spool(root)
+    make_spool(root)
     process = subprocess.Popen(["/usr/lib/postfix/sbin/master", "-c", str(etc), "-d"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = Path(f"/var/log/mailgale-test-{port}.log")
     try:
@@ -240,7 +268,8 @@ def postfix(sink_port: int, milter_port: int) -> Iterator[Postfix]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _make_spool(root: Path) -> None:
+def make_spool(root: Path) -> None:
+    """An empty queue directory with the owners that Postfix wants."""
     spool = root / "spool"
     for name in ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace"):
         (spool / name).mkdir(parents=True, mode=0o700)

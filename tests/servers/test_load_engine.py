@@ -256,3 +256,35 @@ def test_a_full_disk_ends_the_load(tmp_path: Path):
     assert code == 3, errors
     assert os.path.getsize(tmp_path / "load-1.log") <= limit
     assert set(acknowledged(sink, ledger)) <= {(i["mail"], i["rcpt"]) for i in ledger.invokes}
+
+
+def test_a_closed_loop_sends_its_number_over_its_connections(tmp_path: Path):
+    with Sink() as sink:
+        ledger = run(make_spec(tmp_path, sink.port, {"messages": 500, "messages_connections": 12, "mails_per_connection": 1000, "probe_users": 0}))
+    agrees(sink, ledger)
+    assert {o["mail"] for o in ledger.offers} == set(range(1, 501))
+    assert sink.connections == 12
+    assert len(set(sink.clients)) <= 12
+    assert ledger.end["reason"] == "done"
+    assert ledger.end["load_cpu_s"] > 0
+    assert ledger.end["peak_rss_bytes"] >= ledger.end["rss_bytes"] > 0
+    assert [s["phase"] for s in ledger.kinds("load_state")][:1] == ["burst"]
+    due = {o["mail"]: o["t_due"] for o in ledger.offers}
+    assert all(0 <= i["t"] - due[i["mail"]] < 1e9 for i in ledger.invokes), "a mail of a closed loop is made when it is sent"
+
+
+def test_a_closed_loop_retries_and_ends_at_its_deadline(tmp_path: Path):
+    flaky = Behaviour(at_rcpt=lambda n, a: "451 4.3.0 later" if n % 9 == 4 else "", at_dot=lambda n, t: "cut" if n % 31 == 8 else "")
+    with Sink(flaky) as sink:
+        ledger = run(make_spec(tmp_path, sink.port, {"messages": 200, "messages_connections": 5, "burst_max_s": 30}))
+    agrees(sink, ledger)
+    assert ledger.end["reason"] == "done"
+    assert all(found[-1] == OK for found in ledger.outcomes().values())
+    second = tmp_path / "frozen"
+    second.mkdir()
+    with Sink(Behaviour(frozen=lambda s: True)) as sink:
+        begin = time.monotonic()
+        ledger = run(make_spec(second, sink.port, {"messages": 1000, "messages_connections": 5, "burst_max_s": 1, "drain_s": 1}))
+    assert time.monotonic() - begin < 15
+    assert ledger.end["reason"] == "deadline"
+    assert len({o["mail"] for o in ledger.offers}) == 5, "mails are not made before a connection is free"

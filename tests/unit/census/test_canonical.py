@@ -82,3 +82,11 @@ def test_a_dsn_names_what_bounced(headers_only):
 
 def test_a_delay_notice_is_no_bounce():
     assert examine(dsn(44, "delayed"), PREFIX).bounce_of is None
+
+
+def test_views_and_folders_are_no_mailboxes():
+    from harness.census.imap_reader import names
+
+    lines = [b'(\\HasNoChildren) "." INBOX', b'(\\HasNoChildren \\Junk) "." "Junk"', b'(\\NoSelect) "." "Folder"', b'(\\HasNoChildren \\All) "." "All mail"',
+             b'(\\Flagged) "." Starred', b"LIST completed"]
+    assert names(lines) == ["INBOX", "Junk"]

@@ -75,3 +75,10 @@ def test_wrong_parameters_are_refused(params, word):
 def test_deadlines_shrink_with_the_time_scale_but_not_below_the_floor():
     params = Params(deadline_floor_s=10)
     assert (params.seconds(600, 1), params.seconds(600, 30), params.seconds(300, 60), params.seconds(5, 60)) == (600, 20, 10, 5)
+
+
+def test_a_scheme_says_implicit_tls():
+    from harness.load.options import access
+
+    assert access("imaps://127.0.0.1:993", "none").tls == access("submissions://[::1]:465", "starttls").tls == "implicit"
+    assert access("smtp://127.0.0.1:25", "starttls").tls == "starttls"
