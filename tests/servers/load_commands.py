@@ -51,7 +51,12 @@ def start(*words: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str], timeout_s: float = 110) -> Answer:
-    out, errors = process.communicate(timeout=timeout_s)
+    try:
+        out, errors = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # it ends its own children
+        process.wait(30)
+        raise
     return Answer(process.returncode, json.loads(out) if out.startswith("{") else {}, errors)
 
 
