@@ -12,6 +12,7 @@ import click
 
 from harness import __version__
 from harness.cli.cluster import cluster, doctor, stack
+from harness.cli.dns import dns
 from harness.cli.plan import list_command, plan
 from harness.cli.run import (
     judge_command,
@@ -45,7 +46,7 @@ def cli() -> None:
 
 
 for _command in (
-    doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, runs, judge_command, report_command, list_command,
+    doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, runs, judge_command, report_command, dns, list_command,
 ):
     cli.add_command(_command)
 
