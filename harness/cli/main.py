@@ -13,6 +13,7 @@ import click
 
 from harness import __version__
 from harness.cli.cluster import cluster, doctor, stack
+from harness.cli.dns import dns
 from harness.cli.load import load_command
 from harness.cli.plan import list_command, plan
 from harness.cli.run import (
@@ -52,7 +53,7 @@ def cli() -> None:
 
 for _command in (
     doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, load_command, runs, judge_command, report_command, recover_command,
-    list_command,
+    dns, list_command,
 ):
     cli.add_command(_command)
 

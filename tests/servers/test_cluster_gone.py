@@ -88,6 +88,7 @@ def test_settling_ends_and_says_what_could_not_be_read(dead: Target, tmp_path: P
     assert "did not answer" in quiet.errors[0]
 
 
+@pytest.mark.parametrize("dead", ["refusing"], indirect=True)  # a hanging one takes minutes of time limits, one after the other
 def test_the_census_ends_and_calls_every_place_unread(dead: Target, tmp_path: Path):
     spec = CensusSpec("r", "1-a", str(tmp_path), "n", Server("127.0.0.1", 1), 2, "x", target=asdict(dead), deadline_s=10)
     spec.save(tmp_path / "census.json")
