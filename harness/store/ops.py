@@ -6,6 +6,8 @@ it), ``rcpt`` an index into the ``recipients`` event of the same arm. Enhanced c
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 #: A mail that the load means to hand over. ``sha``: first 16 bytes of the SHA-256 of the canonical form (DESIGN.md).
@@ -30,6 +32,7 @@ USEROP = np.dtype(
 BLOCK_TYPES: dict[int, np.dtype[np.void]] = {2: OFFER, 3: INVOKE, 4: DONE, 5: USEROP}
 
 
+@lru_cache(maxsize=4096)
 def pack_enhanced(text: str) -> int:
     """``"4.7.1"`` → 40701; 0 for anything else. Source: RFC 3463."""
     parts = text.split(".")

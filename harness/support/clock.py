@@ -11,9 +11,8 @@ from harness.errors import NotReady
 T = TypeVar("T")
 
 
-def now_ns() -> int:
-    """Nanoseconds on the run's clock."""
-    return time.monotonic_ns()
+#: Nanoseconds on the run's clock.
+now_ns: Callable[[], int] = time.monotonic_ns
 
 
 def wait_for(probe: Callable[[], T | None], *, deadline_s: float, what: str, every_s: float = 0.5) -> T:
