@@ -160,7 +160,8 @@ class _Outlet:
 
     def _envelope(self, mail: Mail) -> Envelope:
         messages = self._host.messages
-        return Envelope(messages.sender_bytes(mail), messages.rcpt_bytes(mail), partial(messages.wire, mail), mail, ready=messages.ready)
+        sender, recipients = messages.addresses(mail)
+        return Envelope(sender, recipients, partial(messages.wire, mail), mail, ready=messages.ready)
 
     def _time_mail(self, mail: Mail, results: Sequence[RecipientResult], now: int) -> None:
         bad = next((r for r in results if r.outcome is not Outcome.OK), None) if len(results) > 1 or results[0].outcome is not Outcome.OK else None

@@ -120,14 +120,21 @@ class Messages:
         draws = _mixed(np.uint64(scramble(self._seed, population)) + parts)
         lows, picks = draws & np.uint64(0xFFFFFFFF), scrambled(draws, 1)
         ordinary = (scrambled(lows, 2) % np.uint64(len(self._templates) - 2)).tolist()
-        number, made = self._last, []
-        for k, (draw, low, pick, which) in enumerate(zip(draws.tolist(), lows.tolist(), picks.tolist(), ordinary, strict=True)):
-            template = self._special(population, low) or self._templates[which]
-            rcpts, flags = self._rcpts(population, draw >> 32, pick)
-            number += 1
-            made.append(Mail(number, population, first + k, sender, rcpts, due_ns, template, template.flags | flags))
-        self._last = number
-        return made
+        known, low, high = self._templates, lows.tolist(), (draws >> np.uint64(32)).tolist()
+        chosen = [self._special(population, w) or known[t] for t, w in zip(ordinary, low, strict=True)] if self._filtered else [known[t] for t in ordinary]
+        to = self._rcpts_many(population, high, picks)
+        number = self._last + 1
+        self._last += count
+        return [
+            Mail(number + k, population, first + k, sender, rcpts, due_ns, template, template.flags | flags)
+            for k, (template, (rcpts, flags)) in enumerate(zip(chosen, to, strict=True))
+        ]
+
+    def _rcpts_many(self, population: Population, draws: list[int], picks: Draws) -> list[tuple[list[int], int]]:
+        if len(self._weights) == 1 and population is not Population.SUBMITTER:
+            first, count = self._range(population)
+            return [([rcpt], 0) for rcpt in (first + (picks % np.uint64(count)).astype(np.int64)).tolist()]
+        return [self._rcpts(population, draw, pick) for draw, pick in zip(draws, picks.tolist(), strict=True)]
 
     def sha(self, mail: Mail) -> bytes:
         """First 16 bytes of the SHA-256 of the mail's canonical form."""
@@ -155,16 +162,13 @@ class Messages:
             template.tail(self._tail(mail)), template.after,
         )
 
-    def sender_bytes(self, mail: Mail) -> bytes:
-        """Envelope sender."""
-        return self._senders_bytes[mail.sender]
+    def addresses(self, mail: Mail) -> tuple[bytes, list[bytes]]:
+        """Envelope sender, and the recipients that are left."""
+        known = self._bytes
+        return self._senders_bytes[mail.sender], [known[r] for r in mail.rcpts]
 
     def _to(self, rcpts: list[int]) -> bytes:
         return b"<%b>" % self._bytes[rcpts[0]] if len(rcpts) == 1 else b",\r\n ".join([b"<%b>" % self._bytes[r] for r in rcpts])
-
-    def rcpt_bytes(self, mail: Mail) -> list[bytes]:
-        """Envelope recipients that are left."""
-        return [self._bytes[r] for r in mail.rcpts]
 
     def size(self, mail: Mail) -> int:
         """Octets of the body on the wire (the header comes to some 400 more)."""

@@ -189,12 +189,12 @@ class Link:
 
     def following(self) -> Mail | None:
         """The bound mail is about to be handed over: the mail that goes out behind its dot, None = none now."""
-        if self.closed or self.session is None or self.sent >= self.mta.policy.mails_per_connection:
+        mta = self.mta
+        if self.closed or self.session is None or not mta.ready or mta.stopped or self.sent >= mta.policy.mails_per_connection:
             return None
-        mail = self.behind = self.mta.next_mail()
-        if mail is not None:
-            self._begin(mail)
-            self._count(self.session)
+        mail = self.behind = mta.ready.popleft()
+        self._begin(mail)
+        self._count(self.session)
         return mail
 
     def on_results(self, results: Sequence[RecipientResult], t: int) -> None:
@@ -239,8 +239,9 @@ class Link:
     def _begin(self, mail: Mail) -> None:
         mail.attempt += 1
         host = self.mta.host
-        host.stats.counts.in_flight += 1
-        host.stats.counts.attempted += len(mail.rcpts)
+        counts = host.stats.counts
+        counts.in_flight += 1
+        counts.attempted += len(mail.rcpts)
         mail.begun_ns = host.ledger.invoke(mail.number, mail.rcpts, mail.attempt, self.mta.policy.proto)
 
     def _send(self) -> None:
@@ -323,8 +324,9 @@ class Offering:
             pack_offer(mail.number, due_ns, rcpt, sender, mail.template.size, population, mail.flags, 0, sha)
             for mail in mails for sha in (messages.sha(mail),) for rcpt in mail.rcpts
         ]  # fmt: skip
-        for mail in mails:
-            host.watcher.offered(mail)
+        if population is Population.STEADY:  # watchers look for ordinary mail only
+            for mail in mails:
+                host.watcher.offered(mail)
         host.stats.counts.due += count
         host.stats.counts.offered += len(rows)
         host.ledger.offers(b"".join(rows))

@@ -13,7 +13,7 @@ from harness.errors import MailgaleError
 from harness.mail.commands import Transaction, block, checked, head, message, needs_utf8
 from harness.mail.link import Endpoint, Link
 from harness.mail.opening import Opening
-from harness.mail.options import Envelope, Handler, SessionOptions
+from harness.mail.options import PLAIN_MAIL, Envelope, Handler, SessionOptions
 from harness.mail.replies import settle, taken
 from harness.mail.wire import Reply, ReplyReader
 from harness.model.outcome import Stage
@@ -73,6 +73,13 @@ class Exchange(Link):
             self._begin_behind(envelope)
         else:
             self._next = envelope
+
+    def ask(self, command: bytes) -> None:
+        """Send one command and wait for its reply."""
+        if command.count(b"\n") != 1:
+            raise ValueError("CR or LF in the argument of a command")
+        self.write(command)
+        self.expect_within(self.options.step_s)
 
     # replies
 
@@ -244,8 +251,8 @@ class Exchange(Link):
         envelope = self._next
         if envelope is None and self._pipelined and not self._quitting and self.options.ahead:
             envelope = self._handler.following()
-            self._next = None if envelope is None else checked(envelope)
-        if envelope is not None and self._pipelined and self._can_carry(envelope):
+            self._next = envelope if envelope is None or envelope.ready else checked(envelope)
+        if envelope is not None and self._pipelined and (envelope.options is PLAIN_MAIL and envelope.ready or self._can_carry(envelope)):
             self._next = None
             self._follow = Transaction(envelope)
             self._handler.on_started(envelope)

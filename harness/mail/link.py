@@ -148,7 +148,7 @@ class Link(asyncio.Protocol):
         self._task = self.loop.create_task(self._wrap(context, name, deadline_s, then))
         return None
 
-    def secured(self) -> None:
+    def encrypted(self) -> None:
         """TLS is up on a connection begun by :meth:`dial`."""
         then, self._then = self._then, None
         if then is not None and not self.ended:

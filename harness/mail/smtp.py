@@ -19,8 +19,8 @@ from harness.mail.commands import is_bare
 from harness.mail.exchange import Exchange
 from harness.mail.link import ConnectError, Endpoint, open_link
 from harness.mail.opening import Opening
-from harness.mail.options import Envelope, Handler, MailOptions, SessionOptions, Timings
-from harness.mail.replies import RecipientResult, of_loss
+from harness.mail.options import Envelope, Handler, MailOptions, SessionOptions
+from harness.mail.replies import RecipientResult, Timings, of_loss
 from harness.mail.sockets import PlainSocket, family_of
 from harness.model.outcome import Stage
 
@@ -140,13 +140,6 @@ class SmtpSession(Exchange):
     def inside_reply(self) -> bool:
         """Part of a reply has arrived."""
         return self._reader.inside
-
-    def ask(self, command: bytes) -> None:
-        """Send a command of the opening."""
-        if command.count(b"\n") != 1:
-            raise ValueError("CR or LF in the argument of a command")
-        self.write(command)
-        self.expect_within(self.options.step_s)
 
     def opened(self) -> None:
         """The opening is over."""

@@ -36,7 +36,7 @@ class Owner(Protocol):
     def reached(self) -> None:
         """The peer has taken the connection."""
 
-    def secured(self) -> None:
+    def encrypted(self) -> None:
         """TLS is up."""
 
     def data_received(self, data: bytes) -> None: ...
@@ -134,7 +134,7 @@ class PlainSocket:
         return self._socket.getsockname() if name == "sockname" else default
 
     def secure(self, context: ssl.SSLContext, name: str) -> None:
-        """Begin a TLS handshake as a client; ``secured`` or ``connection_lost`` follow, perhaps before this returns.
+        """Begin a TLS handshake as a client; ``encrypted`` or ``connection_lost`` follow, perhaps before this returns.
 
         :param name: server name to announce and check ("" = none).
         """
@@ -157,7 +157,7 @@ class PlainSocket:
         else:
             self._shaking = False
             self._poller.change(self._fd, _IN)
-            self._owner.secured()
+            self._owner.encrypted()
             if self._fd >= 0:
                 self._readable()  # what came with the end of the handshake is in OpenSSL already
 

@@ -40,10 +40,9 @@ class Sender:
         if session.busy:
             return  # the mail behind the dot
         envelope = self.following()
-        if envelope is None:
-            return session.quit()
-        session.send(envelope)
-        if load.one_each:
+        if envelope is not None:
+            session.send(envelope)
+        if envelope is None or load.one_each:
             session.quit()
 
     def following(self) -> Envelope | None:
@@ -81,7 +80,8 @@ class Load:
 
     def closed(self) -> None:
         if self.one_each and self.left:
-            return self.dial()
+            self.dial()
+            return
         self.open -= 1
         if not self.open:
             self.over.set()

@@ -30,7 +30,8 @@ class Opener:
 
     def next(self) -> None:
         if not self.left:
-            return self.over.set()
+            self.over.set()
+            return
         self.left -= 1
         start(asyncio.get_running_loop(), Endpoint("127.0.0.1", self.port, tls="starttls"), self.options, self)
 
