@@ -7,7 +7,7 @@ A timer of the loop for each connection costs more than a connection's dialogue 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 LOOK_EVERY_S = 0.1
@@ -26,7 +26,7 @@ class Deadlines:
     """Those of one loop. See :meth:`of`."""
 
     __slots__ = ("__weakref__", "_bound", "_timer")
-    _all: WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines] = WeakKeyDictionary()
+    _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
         self._bound: set[Bound] = set()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from harness.errors import MailgaleError
 from harness.mail.commands import Transaction, block, checked, head, message, needs_utf8
@@ -16,7 +16,6 @@ from harness.mail.opening import Opening
 from harness.mail.options import PLAIN_MAIL, Envelope, Handler, SessionOptions
 from harness.mail.replies import settle, taken
 from harness.mail.wire import Reply, ReplyReader
-from harness.model.outcome import Stage
 
 CHUNK_OCTETS = 65536
 _now = time.monotonic_ns
@@ -88,13 +87,9 @@ class Exchange(Link):
         reader = self._reader
         replies = reader.feed(data)
         if self._swift and len(replies) == 4:
-            return self._got_all(*replies)
-        for reply in replies:
-            if reply.code == 421:
-                self._leave(reply)
-            if self.ended:
-                return
-            self._handle(reply)
+            self._got_all(*replies)
+        else:
+            self._got_each(replies)
         if reader.broken is not None:
             self.end(str(reader.broken))
 
@@ -102,13 +97,7 @@ class Exchange(Link):
         """Replies to a dot and to the envelope behind it came together, which is the ordinary case with ``ahead``, kept short."""
         self._swift = False
         if dot.code >= 300 or mail.code >= 300 or rcpt.code >= 300 or data.code != 354:
-            for reply in (dot, mail, rcpt, data):
-                if reply.code == 421:
-                    self._leave(reply)
-                if self.ended:
-                    return
-                self._handle(reply)
-            return
+            return self._got_each((dot, mail, rcpt, data))
         before, now = self._tx, _now()
         tx = self._tx = self._follow
         assert before is not None
@@ -120,8 +109,15 @@ class Exchange(Link):
         tx.rcpts.append(rcpt)
         self._handle = self._got_early
         self._handler.on_result(before.envelope, taken(dot), before)
-        if not self.ended:
-            self._give()
+        return None if self.ended else self._give()
+
+    def _got_each(self, replies: Iterable[Reply]) -> None:
+        for reply in replies:
+            if reply.code == 421:
+                self._leave(reply)
+            if self.ended:
+                return
+            self._handle(reply)
 
     def _leave(self, reply: Reply) -> None:
         """421 answers whatever was asked last and ends the session (RFC 5321 section 3.8)."""
@@ -252,7 +248,7 @@ class Exchange(Link):
         if envelope is None and self._pipelined and not self._quitting and self.options.ahead:
             envelope = self._handler.following()
             self._next = envelope if envelope is None or envelope.ready else checked(envelope)
-        if envelope is not None and self._pipelined and (envelope.options is PLAIN_MAIL and envelope.ready or self._can_carry(envelope)):
+        if envelope is not None and self._pipelined and ((envelope.ready and envelope.options is PLAIN_MAIL) or self._can_carry(envelope)):
             self._next = None
             self._follow = Transaction(envelope)
             self._handler.on_started(envelope)

@@ -124,11 +124,11 @@ class SmtpSession(Exchange):
 
     def fires(self) -> None:
         """The deadline has passed; when it was that of connecting, the kernel may have connected meanwhile without a word from the server."""
-        if self._opening is not None and self._opening.stage is Stage.CONNECT:
-            if isinstance(self.transport, PlainSocket) and self.transport.established:
-                self.reached()
-                if self.options.step_s > self.options.connect_s:
-                    return self.expect_within(self.options.step_s - self.options.connect_s)
+        connecting = self._opening is not None and self._opening.stage is Stage.CONNECT
+        if connecting and isinstance(self.transport, PlainSocket) and self.transport.established:
+            self.reached()
+            if self.options.step_s > self.options.connect_s:
+                return self.expect_within(self.options.step_s - self.options.connect_s)
         return self.end(self.overdue())
 
     def begin(self) -> None:

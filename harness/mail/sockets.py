@@ -16,7 +16,7 @@ import select
 import socket
 import ssl
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 READ_OCTETS = 16384
@@ -54,7 +54,7 @@ class Poller:
     """The epoll of one loop. See :meth:`of`."""
 
     __slots__ = ("__weakref__", "_epoll", "_open")
-    _all: WeakKeyDictionary[asyncio.AbstractEventLoop, Poller] = WeakKeyDictionary()
+    _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Poller]] = WeakKeyDictionary()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._epoll = select.epoll()

@@ -15,6 +15,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 
+_HOW = (
+    "CPU seconds are the client's, user and system, by getrusage; ratios are of pairs run one after the other. Above a load of 1 before a"
+    " group the host was busy with something else: read ratios within that group only."
+)
+
+
 @dataclass
 class Row:
     """One figure.
@@ -52,6 +58,8 @@ class Book:
     versions: dict[str, str] = field(default_factory=dict)
     group: str = ""
     load_before: float = 0.0
+    kept: list[Row] = field(default_factory=list)
+    measured: set[str] = field(default_factory=set)
 
     def begin(self, group: str) -> None:
         """The next rows are of ``group``."""
@@ -66,15 +74,15 @@ class Book:
         """Take the rows of groups that were not measured now from the last run's file."""
         path = folder / "bench.json"
         if path.exists():
-            measured = {r.group for r in self.rows}
-            self.rows = [*(Row(**r) for r in json.loads(path.read_text())["rows"] if r["group"] not in measured), *self.rows]
+            self.measured |= {r.group for r in self.rows if r not in self.kept}
+            self.kept = [Row(**r) for r in json.loads(path.read_text())["rows"] if r["group"] not in self.measured]
+            self.rows = [*self.kept, *(r for r in self.rows if r.group in self.measured)]
             self.rows.sort(key=lambda r: r.group)
 
     def markdown(self) -> str:
         lines = [
             "# Bench", "",
-            f"{os.cpu_count()} cores. CPU seconds are the client's, user and system, by getrusage; ratios are of pairs run one after the"
-            " other. Above a load of 1 before a group the host was busy with something else: read ratios within that group only.", "",
+            f"{os.cpu_count()} cores. {_HOW}", "",
             "| what | seen | goal | verdict | note | measured (UTC), load before |", "|---|---|---|---|---|---|",
             *(f"| {r.what} | {_number(r.seen)} {r.unit} | {r.goal} | {r.verdict} | {r.note} | {r.at}, {r.load_before:.1f} |" for r in self.rows), "",
             "Versions: " + ", ".join(f"{k} {v}" for k, v in sorted(self.versions.items())) + ".", "",

@@ -38,7 +38,7 @@ elif "BENCH_PORT" in os.environ:
     import smtplib
     import time
 
-    from locust import User, events, task
+    from locust import User, task
 
     left = int(os.environ["BENCH_MESSAGES"])
     waiting = 0

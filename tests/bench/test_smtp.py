@@ -26,13 +26,13 @@ def engine(port: int, messages: int, locust: bool, params: dict[str, Any]) -> fl
     """CPU seconds of the load of ``messages`` mails: engine, and with ``locust`` the Locust process that steers it too."""
     with tempfile.TemporaryDirectory(prefix="mailgale-bench-") as name:
         out = Path(name)
-        spec = LoadSpec("bench", "1-a", 7, "friday", {"mx": Access(("127.0.0.1",), port)}, {
-            "elastic_senders": 10, "backlog_total": messages, "connections_per_sender": CONNECTIONS // 10, "burst_max_s": 300, **SIZES, **params,
+        spec = LoadSpec("bench", "1-a", 7, "mx", {"mx": Access(("127.0.0.1",), port)}, {
+            "steady_rate_per_s": 0, "elastic_senders": 10, "backlog_total": messages, "connections_per_sender": CONNECTIONS // 10, "burst_max_s": 300, **SIZES, **params,
         }, name, users=100)  # fmt: skip
         path = out / "spec.json"
         path.write_text(spec.to_json())
         if locust:
-            command = python("locust", "-f", str(ROOT / "scenarios" / "friday.py"), "--headless", "--only-summary", "--csv", str(out / "stats"))
+            command = python("locust", "-f", str(ROOT / "scenarios" / "mx.py"), "--headless", "--only-summary", "--csv", str(out / "stats"))
         else:
             command = python("harness.load", str(path))
         used = cpu_s(command, cwd=out, env={**environment(), "MAILGALE_LOAD_SPEC": str(path)}, output=out / "out.txt")

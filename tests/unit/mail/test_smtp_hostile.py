@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -177,6 +178,40 @@ class TestBehindTheDot:
         seen, peer = self.run(DATA=[b"451 4.3.0 x\r\n", b"354 go\r\n"])
         assert [seen.outcomes(0), seen.outcomes(1)] == [[("FAIL", "DATA", 451)], [("OK", "DOT", 250)]]
         assert b"RSET\r\n" in peer.heard
+
+    @pytest.mark.parametrize(
+        ("answers", "first", "second"),
+        [
+            (b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n", ("OK", "DOT", 250), ("OK", "DOT", 250)),
+            (b"451 4.3.0 x\r\n250 ok\r\n250 ok\r\n354 go\r\n", ("FAIL", "DOT", 451), ("OK", "DOT", 250)),
+            (b"421 4.3.2 x\r\n250 ok\r\n250 ok\r\n354 go\r\n", ("FAIL", "DOT", 421), ("FAIL", "MAIL", 421)),
+            (b"250 ok\r\n421 4.3.2 x\r\n250 ok\r\n354 go\r\n", ("OK", "DOT", 250), ("FAIL", "MAIL", 421)),
+            (b"250 ok\r\n550 5.7.1 x\r\n503 no\r\n503 no\r\n", ("OK", "DOT", 250), ("FAIL", "MAIL", 550)),
+            (b"250 ok\r\n250 ok\r\n450 4.2.0 x\r\n554 no\r\n", ("OK", "DOT", 250), ("FAIL", "RCPT", 450)),
+            (b"250 ok\r\n250 ok\r\n250 ok\r\n451 4.3.0 x\r\n", ("OK", "DOT", 250), ("FAIL", "DATA", 451)),
+            (b"250 ok\r\n250 ok\r\n250 ok\r\n421 4.3.2 x\r\n", ("OK", "DOT", 250), ("FAIL", "DATA", 421)),
+            (b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n451 4.3.0 early\r\n", ("OK", "DOT", 250), ("FAIL", "DOT", 451)),
+        ],
+    )  # fmt: skip
+    def test_replies_to_a_dot_and_the_envelope_behind_it_in_one_piece(self, answers: bytes, first: Any, second: Any) -> None:
+        async def script(peer: Peer) -> None:
+            for answer in (b"220 x\r\n", b"250-x\r\n250 PIPELINING\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n"):
+                await peer.act(answer)
+                await peer.line() if not answer.startswith(b"354") else await peer.message()
+            for _ in range(3):
+                await peer.line()
+            await peer.act(answers)
+            if b"354" in answers and not answers.startswith(b"421") and b"early" not in answers:
+                await peer.message()
+                await peer.act(b"250 ok\r\n")
+            await peer.silence()
+
+        async def work() -> Run:
+            async with serve(script) as server:
+                return await deliver(server.port, [mail(token=1), mail(token=2)], ahead=self.opened != "pull", way=self.opened)
+
+        seen = go(work)
+        assert [seen.outcomes(0), seen.outcomes(1)] == [[first], [second]]
 
     def test_waiting_envelope_is_refused_when_cut_before(self) -> None:
         seen, _ = self.run(MAIL=CLOSE)
