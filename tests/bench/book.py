@@ -47,7 +47,7 @@ class Row:
             return
         held = self.seen >= self.bound if self.least else self.seen <= self.bound
         off = self.seen / self.bound if self.bound else 0.0
-        self.verdict = "held" if held else f"missed: {off:.2f} of the goal" if self.least else f"missed: {off:.2f}× the bound"
+        self.verdict = "held" if held else f"missed: {off:.3g} of the goal" if self.least else f"missed: {off:.3g}× the bound"
 
 
 @dataclass

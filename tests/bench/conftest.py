@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def book(request: pytest.FixtureRequest) -> Iterator[Book]:
     """Where a bench puts its rows."""
     one = request.config.stash.setdefault(_BOOK, Book(versions=versions()))
-    one.begin(request.path.stem.removeprefix("test_"))
+    one.begin(f"{request.path.stem}.{request.node.name}")
     yield one
     folder = Path(os.environ.get("MAILGALE_BENCH_OUT", ROOT / "reports" / "bench"))
     if request.config.getoption("--keep", default=False):

@@ -13,7 +13,7 @@ from tests.bench.book import Book, Row
 @pytest.mark.parametrize(
     ("seen", "bound", "least", "verdict"),
     [(2.1, 2.0, True, "held"), (2.0, 2.0, True, "held"), (1.5, 2.0, True, "missed: 0.75 of the goal"), (4.9, 5.0, False, "held"),
-     (10.0, 5.0, False, "missed: 2.00× the bound"), (3.0, None, True, "")],
+     (10.0, 5.0, False, "missed: 2× the bound"), (3.0, None, True, "")],
 )
 def test_goals_are_held_or_missed_by_how_much(seen: float, bound: float | None, least: bool, verdict: str) -> None:
     assert Row("x", seen, "×", "goal", bound, least).verdict == verdict
