@@ -64,8 +64,12 @@ def locust_p95(out: Path) -> float:
             python("locust", "-f", str(ROOT / "tests/bench/paced_locust.py"), "--headless", "-u", "20", "-r", "20", "-t", "12s", "--csv", str(out / "paced")),
             env={**environment(), "BENCH_PORT": str(sink.port)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        freeze(sink)
-        assert process.wait(60) == 0
+        try:
+            freeze(sink)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            process.wait(10)
     header, *rows = [line.split(",") for line in (out / "paced_stats.csv").read_text().splitlines()]
     total = next(r for r in rows if re.search("Aggregated", r[1]))
     return float(total[header.index("95%")])
