@@ -1,6 +1,7 @@
 # make rehearse   from a fresh machine to a verdict: the Friday burst        (arguments: ARMS=all BLOCKS=6)
 # make test       every test, the ones on the real cluster included
 # make test-fast  every test that needs no cluster
+# make bench      the figures, product and peers side by side       (BENCH_ARGS=--ten-million; about 10 minutes)
 # make setup      .venv/bin/mailgale
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -36,7 +37,7 @@ test-fast: setup
 
 bench: setup
 	@deploy/test-peers
-	$(BIN)/pytest -m bench tests/bench
+	$(BIN)/pytest -m bench tests/bench $(BENCH_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

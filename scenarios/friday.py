@@ -8,6 +8,7 @@ Phases: warm-up (ordinary mail and users), burst (the backlogs, at most ``burst_
 | ``backlog_per_sender``, or ``backlog_total`` | mails they hold when the burst begins |
 | ``connections_per_sender`` | connections an MTA opens at most |
 | ``reuse``, ``mails_per_connection`` | mails sent on one connection |
+| ``ahead`` | the next envelope goes out behind the final dot of the mail before |
 | ``min_backoff_s``, ``max_backoff_s`` | wait after a 4xx, doubling; divided by the time scale |
 | ``size_median_bytes`` | median size; log-normal with a Pareto tail up to ``size_max_bytes`` |
 | ``recipients_max`` | recipients of a mail |

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from harness.load.messages import Mail
 from harness.load.mta import Host, Link
 from harness.load.params import Params
 from harness.load.spec import LoadSpec
+from harness.load.stats import Stats
 from harness.mail.replies import RecipientResult, of_loss
-from harness.mail.smtp import ConnectError, Endpoint, Envelope, SessionOptions, SmtpSession, Timings, connect
+from harness.mail.smtp import Endpoint, Envelope, SessionOptions, SmtpSession, Timings, start
 from harness.mail.tls import client_context
-from harness.model.outcome import Outcome, Stage
+from harness.model.outcome import Outcome, Proto, Stage
 from harness.support.clock import now_ns
 
 
@@ -23,9 +24,13 @@ class Dialler:
     """
 
     def __init__(self, host: Host, spec: LoadSpec, params: Params, passwords: Mapping[str, str]) -> None:
-        self._host, self._spec, self._params, self._passwords = host, spec, params, passwords
+        self._host, self._spec, self._passwords = host, spec, passwords
         self._tls = client_context(spec.ca_file) if any(a.tls != "none" for a in spec.endpoints.values()) else None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._connect_s, self._step_s, self._dot_s = (
+            params.seconds(wait_s, spec.time_scale) for wait_s in (params.connect_wait_s, params.step_wait_s, params.dot_wait_s)
+        )
+        self._by_proto: dict[Proto, _Steps] = {}
+        self._targets: dict[tuple[str, int], tuple[Endpoint, SessionOptions]] = {}
 
     def mx(self, link: Link) -> None:
         """A session to the MX for an outside MTA."""
@@ -36,54 +41,74 @@ class Dialler:
         self._dial(link, "submission", "[192.0.2.1]", self._host.messages.senders[link.mta.sender])
 
     def _dial(self, link: Link, role: str, hello: str, user: str) -> None:
-        access, client, scaled = self._spec.endpoints[role], link.mta.client, self._seconds
-        outlet = _Outlet(self._host, link)
+        steps = self._steps(link.mta.policy.proto)
+        target = self._targets.get((role, link.mta.sender)) or self._target(link, role, hello, user, steps)
+        self._host.ledger.after_write(partial(_Outlet(self._host, link, steps).open, *target))
+
+    def _target(self, link: Link, role: str, hello: str, user: str, steps: _Steps) -> tuple[Endpoint, SessionOptions]:
+        """Where and how a sender connects; made once."""
+        access, client, policy = self._spec.endpoints[role], link.mta.client, link.mta.policy
         endpoint = Endpoint(access.host_for(client), access.port, tls=access.tls, proxy_client=client if access.proxy else "")
         options = SessionOptions(
             hello=hello, username=user, password=self._passwords[user] if user else "", tls_context=self._tls,
-            connect_s=scaled(self._params.connect_wait_s), step_s=scaled(self._params.step_wait_s),
-            dot_s=scaled(self._params.dot_wait_s), on_step=outlet.on_step,
+            connect_s=self._connect_s, step_s=self._step_s, dot_s=self._dot_s, on_step=partial(self._host.stats.time, steps.proto),
+            after_write=self._host.ledger.after_write, ahead=policy.ahead and policy.mails_per_connection > 1,
         )
-        task = self._host.loop.create_task(outlet.open(endpoint, options))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._targets[role, link.mta.sender] = endpoint, options
+        return endpoint, options
 
-    def _seconds(self, wait_s: float) -> float:
-        return self._params.seconds(wait_s, self._spec.time_scale)
+    def _steps(self, proto: Proto) -> _Steps:
+        made = self._by_proto.get(proto)
+        if made is None:
+            made = self._by_proto[proto] = _Steps(self._host.stats, proto.name.lower())
+        return made
+
+
+class _Steps:
+    """The timings of one protocol's steps, looked up once."""
+
+    __slots__ = ("connect", "dot", "envelope", "mail", "proto")
+
+    def __init__(self, stats: Stats, proto: str) -> None:
+        self.proto = proto
+        self.connect, self.envelope = stats.timing(proto, "connect"), stats.timing(proto, "envelope")
+        self.dot, self.mail = stats.timing(proto, "dot"), stats.timing(proto, "mail")
 
 
 class _Outlet:
     """One SMTP session on behalf of a link: the session's handler, and the link's Session."""
 
-    __slots__ = ("_begun_ns", "_connected", "_host", "_link", "_proto", "_ready", "_session")
+    __slots__ = ("_begun_ns", "_connected", "_host", "_link", "_ready", "_session", "_steps")
 
-    def __init__(self, host: Host, link: Link) -> None:
-        self._host, self._link = host, link
+    def __init__(self, host: Host, link: Link, steps: _Steps) -> None:
+        self._host, self._link, self._steps = host, link, steps
         self._session: SmtpSession | None = None
-        self._proto = link.mta.policy.proto.name.lower()
         self._begun_ns, self._ready, self._connected = now_ns(), False, False
 
-    async def open(self, endpoint: Endpoint, options: SessionOptions) -> None:
+    def open(self, endpoint: Endpoint, options: SessionOptions) -> None:
         """Connect; a refusal is the end of the link's attempt."""
-        written = self._host.loop.create_future()
-        self._host.ledger.after_write(lambda: None if written.done() else written.set_result(None))
-        await written
+        if self._link.closed:
+            return  # the load ended meanwhile
         self._begun_ns = now_ns()
         self._connected = True
         self._host.stats.counts.connections += 1
-        try:
-            self._session = await connect(self._host.loop, endpoint, options, self)
-        except ConnectError as error:
-            self._ended(of_loss(error.stage, str(error)))
-        else:
-            if self._link.closed:
-                self._session.abort()  # the load ended meanwhile
+        self._link.session = self
+        self._session = start(self._host.loop, endpoint, options, self)
+
+    @property
+    def usable(self) -> bool:
+        """The session takes another mail."""
+        return self._session is not None and self._session.can_follow
 
     def send(self, mail: Mail) -> None:
         """Hand over one mail."""
-        messages = self._host.messages
         assert self._session is not None
-        self._session.send(Envelope(messages.sender_bytes(mail), messages.rcpt_bytes(mail), lambda: messages.render(mail), mail))
+        self._session.send(self._envelope(mail))
+
+    def following(self) -> Envelope | None:
+        """What the session sends behind the dot."""
+        mail = self._link.following()
+        return None if mail is None else self._envelope(mail)
 
     def quit(self) -> None:
         """End the dialogue."""
@@ -95,14 +120,10 @@ class _Outlet:
         if self._session is not None:
             self._session.abort()
 
-    def on_step(self, step: str, ns: int) -> None:
-        """A step of the opening took ``ns``."""
-        self._host.stats.time(self._proto, step, ns)
-
     def on_ready(self, session: SmtpSession) -> None:
         """The session may send."""
-        self._session, self._ready = session, True
-        self._host.stats.time(self._proto, "connect", now_ns() - self._begun_ns)
+        self._ready = True
+        self._steps.connect.add(now_ns() - self._begun_ns)
         if self._link.closed:
             session.abort()
         else:
@@ -113,34 +134,40 @@ class _Outlet:
 
     def on_result(self, envelope: Envelope, results: Sequence[RecipientResult], timings: Timings) -> None:
         """A transaction has ended."""
-        steps = (("envelope", timings.started_ns, timings.envelope_ns), ("dot", timings.handed_ns, timings.ended_ns))
-        for step, begin, end in steps:
-            if begin and end:
-                self._host.stats.time(self._proto, step, end - begin)
-        self._time_mail(results)
-        self._link.on_results(results)
+        steps, ended = self._steps, timings.ended_ns
+        if timings.envelope_ns:
+            steps.envelope.sample(timings.envelope_ns - timings.started_ns)
+            if timings.handed_ns:
+                steps.dot.sample(ended - timings.handed_ns)
+        self._time_mail(envelope.token, results, ended)
+        self._link.on_results(results, ended)
 
     def on_closed(self, reason: str, refused: Sequence[Envelope], bad: RecipientResult | None) -> None:
         """The connection is over; a mail that was bound to it and not begun surely was not sent."""
-        self._ended(bad or of_loss(Stage.MAIL, reason))
-
-    def _ended(self, result: RecipientResult) -> None:
         if self._connected:
             self._connected = False
             self._host.stats.counts.connections -= 1
-        mail = self._link.mail
-        results = [result] * len(mail.rcpts) if mail is not None else []
         if self._link.closed:
             return
-        if mail is not None:
-            self._time_mail(results)
+        result = bad or of_loss(Stage.MAIL, reason)
+        for mail in (self._link.mail, self._link.behind):
+            if mail is not None:
+                self._time_mail(mail, [result], now_ns())
         if self._ready:
-            self._link.on_closed(results)
+            self._link.on_closed(result)
         else:
-            self._link.on_failed(results)
+            self._link.on_failed(result)
 
-    def _time_mail(self, results: Sequence[RecipientResult]) -> None:
-        bad = next((r for r in results if r.outcome is not Outcome.OK), None)
-        error = "" if bad is None else f"{bad.stage.name} {bad.code or 'no reply'} {bad.enhanced}".strip()
-        octets = len(self._link.mail.template.body) if self._link.mail is not None and bad is None else 0
-        self._host.stats.time(self._proto, "mail", now_ns() - self._link.begun_ns, error=error, octets=octets)
+    def _envelope(self, mail: Mail) -> Envelope:
+        messages = self._host.messages
+        sender, recipients = messages.addresses(mail)
+        return Envelope(sender, recipients, partial(messages.wire, mail), mail, ready=messages.ready)
+
+    def _time_mail(self, mail: Mail, results: Sequence[RecipientResult], now: int) -> None:
+        bad = next((r for r in results if r.outcome is not Outcome.OK), None) if len(results) > 1 or results[0].outcome is not Outcome.OK else None
+        if bad is None:
+            self._steps.mail.sample(now - mail.begun_ns)
+            self._steps.mail.octets += mail.template.octets
+            return
+        error = f"{bad.stage.name} {bad.code or 'no reply'} {bad.enhanced}".strip()
+        self._host.stats.time(self._steps.proto, "mail", now - mail.begun_ns, error=error)

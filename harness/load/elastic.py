@@ -25,7 +25,7 @@ class Elastic:
     def __init__(self, host: Host, spec: LoadSpec, params: Params, identities: tuple[Identity, ...], dial: Callable[[Link], None]) -> None:
         policy = Policy(
             Proto.SMTP, max(params.connections_per_sender, 1), max(params.mails_per_connection, 1) if params.reuse else 1,
-            Backoff.of(params, spec.time_scale),
+            Backoff.of(params, spec.time_scale), ahead=params.ahead,
         )
         self._offering = Offering(host, Population.ELASTIC)
         self._share = _shares(params, len(identities))
@@ -34,14 +34,11 @@ class Elastic:
 
     async def begin(self, due_ns: int) -> None:
         """Put every backlog into the ledger as due at ``due_ns``, then let them all go."""
-        fresh = 0
         for mta in self.mtas:
             first, count = self._share[mta.sender]
-            for k in range(count):
-                mta.ready.append(self._offering.make(first + k, mta.sender, due_ns))
-                fresh += 1
-                if fresh % AT_ONCE == 0:
-                    await asyncio.sleep(0)
+            for start in range(first, first + count, AT_ONCE):
+                mta.ready += self._offering.make_many(start, min(AT_ONCE, first + count - start), mta.sender, due_ns)
+                await asyncio.sleep(0)
         self.begun = True
         for mta in self.mtas:
             mta.pump()

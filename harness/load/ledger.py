@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.model.outcome import Deferral, Outcome, Proto, Stage, UserOp
+from harness.mail.replies import RecipientResult
+from harness.model.outcome import Outcome, Proto, UserOp
 from harness.store.log import LogWriter
+from harness.store.ops import pack_enhanced
 from harness.support.clock import now_ns
 
 OFFER, INVOKE, DONE, USEROP = 2, 3, 4, 5
@@ -38,6 +40,7 @@ class Ledger:
         self._later: list[Callable[[], None]] = []
         self._scheduled = False
         self._replies: set[tuple[int, str, int, str]] = set()
+        self._last: RecipientResult | None = None
         self.failed: OSError | None = None
         self.on_failure: Callable[[], None] = lambda: None
 
@@ -49,6 +52,14 @@ class Ledger:
             self._offers += pack_offer(mail, due_ns, rcpt, sender, size, population, flags, 0, sha)
         if len(self._offers) > OFFER_BYTES_MAX:
             self.flush()
+        if not self._scheduled:
+            self._schedule()
+
+    def offers(self, rows: bytes) -> None:
+        """Many mails at once, as rows of ``pack_offer``."""
+        self._offers += rows
+        if len(self._offers) > OFFER_BYTES_MAX:
+            self.flush()
         self._schedule()
 
     def invoke(self, mail: int, rcpts: Iterable[int], attempt: int, proto: Proto) -> int:
@@ -56,25 +67,30 @@ class Ledger:
         t = now_ns()
         for rcpt in rcpts:
             self._invokes += pack_invoke(mail, t, rcpt, attempt, proto, 0)
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
         return t
 
-    def done(
-        self, mail: int, rcpt: int, attempt: int, proto: Proto, outcome: Outcome, stage: Stage, deferral: Deferral, code: int,
-        enhanced: int,
-    ) -> None:
-        """An attempt has ended for one recipient."""
-        self._dones += pack_done(mail, now_ns(), rcpt, attempt, proto, outcome, stage, deferral, code, enhanced)
-        self._schedule()
+    def done(self, mail: int, rcpt: int, attempt: int, proto: Proto, result: RecipientResult, t: int) -> None:
+        """An attempt has ended for one recipient at ``t``; the text of the first reply of each kind is kept."""
+        outcome, stage, code, enhanced, deferral, _ = result
+        self._dones += pack_done(mail, t, rcpt, attempt, proto, outcome, stage, deferral, code, pack_enhanced(enhanced))
+        if result is not self._last:  # equal replies share one result
+            self._last = result
+            if code:
+                self._reply(result)
+        if not self._scheduled:
+            self._schedule()
 
     def user_op(self, start_ns: int, user: int, octets: int, proto: Proto, op: UserOp, outcome: Outcome, code: int = 0) -> None:
         """One operation of a reading user has ended now."""
         self._userops += pack_userop(start_ns, now_ns(), user, min(octets, 0xFFFFFFFF), proto, op, outcome, 0, code)
         self._schedule()
 
-    def reply(self, code: int, enhanced: str, stage: Stage, deferral: Deferral, text: str) -> None:
-        """Keep the text of the first reply of each kind. An acceptance's text is no kind: it names the queue file of each mail."""
-        kind = (code, enhanced, int(stage), text[:24] if code >= 400 else "")
+    def _reply(self, result: RecipientResult) -> None:
+        """Keep the text of the first reply of each kind; an acknowledgement's text holds a queue ID and makes no kind of its own."""
+        _, stage, code, enhanced, deferral, text = result
+        kind = (code, enhanced, int(stage), text[:24] if code >= 300 else "")
         if kind not in self._replies and len(self._replies) < REPLY_KINDS_MAX:
             self._replies.add(kind)
             self.event(
@@ -87,9 +103,11 @@ class Ledger:
         self._schedule()
 
     def after_write(self, act: Callable[[], None]) -> None:
-        """Call ``act`` once this turn's rows have been written: the place where bytes are sent."""
-        self._later.append(act)
-        self._schedule()
+        """Call ``act`` once this turn's rows have been written, at once when they are: the place where bytes are sent."""
+        if self._scheduled:
+            self._later.append(act)
+        elif self.failed is None:
+            act()
 
     def flush(self) -> None:
         """Write what is buffered, then let the waiting bytes go. After a failed write nothing goes out any more."""
@@ -119,6 +137,7 @@ class Ledger:
         self._log.close()
 
     def _schedule(self) -> None:
+        """Rows wait: they are written when this turn of the loop ends."""
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self.flush)

@@ -5,8 +5,12 @@ Two arms with the same seed so offer the same mails; the trace header and the Me
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.load.params import Params
 from harness.load.templates import Template, templates
@@ -14,6 +18,8 @@ from harness.model.outcome import MailFlag, Population
 
 _MASK = (1 << 64) - 1
 INTERNET_PER_DOMAIN = 25
+_CLEAN = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]+")
+Draws = NDArray[np.uint64]
 
 
 @dataclass(slots=True)
@@ -22,7 +28,7 @@ class Mail:
 
     :param rcpts: indices of the recipients that have not been accepted or rejected.
     :param due_ns: when it was due, on the run's clock.
-    :param attempt: attempts begun so far.
+    :param attempt: attempts begun so far. :param begun_ns: when the last of them began.
     """
 
     number: int
@@ -34,10 +40,7 @@ class Mail:
     template: Template = field(repr=False)
     flags: int = 0
     attempt: int = 0
-
-    @property
-    def tail(self) -> bytes:
-        return b"mail %d.%d" % (self.population, self.index)
+    begun_ns: int = 0
 
 
 def scramble(seed: int, *parts: int) -> int:
@@ -49,6 +52,20 @@ def scramble(seed: int, *parts: int) -> int:
         x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
         x ^= x >> 31
     return x
+
+
+def scrambled(seeds: Draws, *parts: int) -> Draws:
+    """:func:`scramble` of many seeds at once."""
+    x = seeds
+    for part in parts:
+        x = _mixed(x + np.uint64(0x9E3779B97F4A7C15 * (part + 1) & _MASK))
+    return x
+
+
+def _mixed(x: Draws) -> Draws:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 class Messages:
@@ -65,15 +82,28 @@ class Messages:
     ) -> None:
         self.recipients = [*users, *outside]
         self.users, self.outside = len(users), len(outside)
-        self.senders: list[str] = []
-        self._encoded: dict[int, bytes] = {}
+        self._ready = False
+        self._senders: list[str] = []
+        self._senders_bytes: list[bytes] = []
         self._bytes = [a.encode() for a in self.recipients]
-        self._bracketed = [b"<%b>" % a for a in self._bytes]
         self._seed, self._params, self._prefix = seed, params, prefix.encode()
         self._templates = templates(seed, params)
         self._weights = [1 / k**2 for k in range(1, max(params.recipients_max, 1) + 1)]
+        self._weights_sum = sum(self._weights)
+        self._of_seed = b" of seed %d" % seed
+        self._filtered = params.gtube_share + params.eicar_share
         self._last = numbers_from
         self._date, self._date_at = b"", -1
+
+    @property
+    def senders(self) -> list[str]:
+        """Addresses of the senders; a mail's ``sender`` is an index into it."""
+        return self._senders
+
+    @senders.setter
+    def senders(self, addresses: list[str]) -> None:
+        self._senders, self._senders_bytes = addresses, [a.encode() for a in addresses]
+        self._ready = all(_CLEAN.fullmatch(a) for a in (*self._bytes, *self._senders_bytes))
 
     def make(self, population: Population, index: int, sender: int, due_ns: int) -> Mail:
         """The ``index``-th mail of ``population`` with the next free number."""
@@ -83,6 +113,28 @@ class Messages:
         self._last += 1
         return Mail(self._last, population, index, sender, rcpts, due_ns, template, template.flags | flags)
 
+    def make_many(self, population: Population, first: int, count: int, sender: int, due_ns: int) -> list[Mail]:
+        """``count`` times :meth:`make`, from the ``first``-th on, several times as fast."""
+        parts = np.arange(first + 1, first + 1 + count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        draws = _mixed(np.uint64(scramble(self._seed, population)) + parts)
+        lows, picks = draws & np.uint64(0xFFFFFFFF), scrambled(draws, 1)
+        ordinary = (scrambled(lows, 2) % np.uint64(len(self._templates) - 2)).tolist()
+        known, low, high = self._templates, lows.tolist(), (draws >> np.uint64(32)).tolist()
+        chosen = [self._special(population, w) or known[t] for t, w in zip(ordinary, low, strict=True)] if self._filtered else [known[t] for t in ordinary]
+        to = self._rcpts_many(population, high, picks)
+        number = self._last + 1
+        self._last += count
+        return [
+            Mail(number + k, population, first + k, sender, rcpts, due_ns, template, template.flags | flags)
+            for k, (template, (rcpts, flags)) in enumerate(zip(chosen, to, strict=True))
+        ]
+
+    def _rcpts_many(self, population: Population, draws: list[int], picks: Draws) -> list[tuple[list[int], int]]:
+        if len(self._weights) == 1 and population is not Population.SUBMITTER:
+            first, count = self._range(population)
+            return [([rcpt], 0) for rcpt in (first + (picks % np.uint64(count)).astype(np.int64)).tolist()]
+        return [self._rcpts(population, draw, pick) for draw, pick in zip(draws, picks.tolist(), strict=True)]
+
     def sha(self, mail: Mail) -> bytes:
         """First 16 bytes of the SHA-256 of the mail's canonical form."""
         return mail.template.sha(self._tail(mail))
@@ -91,24 +143,35 @@ class Messages:
         """The mail's octets, CRLF line ends, dots not stuffed."""
         trace = b"%b%d" % (self._prefix, mail.number)
         return b"From: <%b>\r\nTo: %b\r\nDate: %b\r\nMessage-ID: <%b@mailgale.example.net>\r\nX-Mailgale-Trace: %b\r\n%b\r\n%b" % (
-            self.sender_bytes(mail), b",\r\n ".join([self._bracketed[r] for r in mail.rcpts]), self._now(),
+            self._senders_bytes[mail.sender], self._to(mail.rcpts), self._now(),
             trace, trace, mail.template.head, mail.template.finish(self._tail(mail)),
         )
 
-    def sender_bytes(self, mail: Mail) -> bytes:
-        """Envelope sender."""
-        encoded = self._encoded.get(mail.sender)
-        if encoded is None:
-            encoded = self._encoded[mail.sender] = self.senders[mail.sender].encode()
-        return encoded
+    @property
+    def ready(self) -> bool:
+        """Addresses are ASCII without CR, LF and NUL; :meth:`wire` may then go out as it is."""
+        return self._ready
 
-    def rcpt_bytes(self, mail: Mail) -> list[bytes]:
-        """Envelope recipients that are left."""
-        return [self._bytes[r] for r in mail.rcpts]
+    def wire(self, mail: Mail) -> bytes:
+        """The mail's octets with dots stuffed; bodies were when the templates were made, and no header line begins with a dot."""
+        trace = b"%b%d" % (self._prefix, mail.number)
+        template = mail.template
+        return b"From: <%b>\r\nTo: %b\r\nDate: %b\r\nMessage-ID: <%b@mailgale.example.net>\r\nX-Mailgale-Trace: %b\r\n%b\r\n%b%b\r\n%b" % (
+            self._senders_bytes[mail.sender], self._to(mail.rcpts), self._now(), trace, trace, template.head, template.stuffed,
+            template.tail(self._tail(mail)), template.after,
+        )
+
+    def addresses(self, mail: Mail) -> tuple[bytes, list[bytes]]:
+        """Envelope sender, and the recipients that are left."""
+        known = self._bytes
+        return self._senders_bytes[mail.sender], [known[r] for r in mail.rcpts]
+
+    def _to(self, rcpts: list[int]) -> bytes:
+        return b"<%b>" % self._bytes[rcpts[0]] if len(rcpts) == 1 else b",\r\n ".join([b"<%b>" % self._bytes[r] for r in rcpts])
 
     def size(self, mail: Mail) -> int:
         """Octets of the body on the wire (the header comes to some 400 more)."""
-        return len(mail.template.body) + len(mail.template.after) + 48
+        return mail.template.size
 
     def number_of(self, trace: bytes) -> int | None:
         """The mail number in a trace header's value, None when it is not one of this run and arm."""
@@ -117,22 +180,28 @@ class Messages:
         return int(digits) if value.startswith(self._prefix) and digits.isdigit() else None
 
     def _tail(self, mail: Mail) -> bytes:
-        return b"%b of seed %d" % (mail.tail, self._seed)
+        return b"mail %d.%d%b" % (mail.population, mail.index, self._of_seed)
 
     def _template(self, population: Population, draw: int) -> Template:
-        share = draw / (1 << 32)
-        if population is Population.ELASTIC or population is Population.SUBMITTER:
+        return self._special(population, draw) or self._templates[scramble(draw, 2) % (len(self._templates) - 2)]
+
+    def _special(self, population: Population, draw: int) -> Template | None:
+        """GTUBE or EICAR, where this draw says so."""
+        if self._filtered and population is not Population.STEADY:
+            share = draw / (1 << 32)
             if share < self._params.gtube_share:
                 return self._templates[-2]
-            if share < self._params.gtube_share + self._params.eicar_share:
+            if share < self._filtered:
                 return self._templates[-1]
-        return self._templates[scramble(draw, 2) % (len(self._templates) - 2)]
+        return None
 
     def _rcpts(self, population: Population, draw: int, pick: int) -> tuple[list[int], int]:
         if population is Population.SUBMITTER and draw < self._params.submit_internet_share * (1 << 32) and self.outside:
             return [self.users + pick % self.outside], MailFlag.TO_INTERNET
         first, count = self._range(population)
-        wanted = 1 if population is Population.STEADY else min(self._how_many(draw), count)
+        wanted = 1 if population is Population.STEADY or len(self._weights) == 1 else min(self._how_many(draw), count)
+        if wanted == 1:
+            return [first + pick % count], 0
         step = 1 + (pick >> 32) % max(count - 1, 1)
         picked = {first + (pick + k * step) % count: None for k in range(wanted)}
         return list(picked), 0
@@ -145,7 +214,7 @@ class Messages:
         return (probes, self.users - probes) if self.users > probes else (0, self.users)
 
     def _how_many(self, draw: int) -> int:
-        left = draw / (1 << 32) * sum(self._weights)
+        left = draw / (1 << 32) * self._weights_sum
         for k, weight in enumerate(self._weights, 1):
             left -= weight
             if left < 0:

@@ -13,17 +13,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from harness.load.backoff import Backoff
-from harness.load.ledger import Ledger
+from harness.load.ledger import Ledger, pack_offer
 from harness.load.messages import Mail, Messages
 from harness.load.stats import Stats
 from harness.mail.replies import RecipientResult
 from harness.model.outcome import Deferral, Outcome, Population, Proto, Stage
-from harness.store.ops import pack_enhanced
 from harness.support.clock import now_ns
 
 
@@ -37,6 +36,10 @@ class Watcher(Protocol):
 
 class Session(Protocol):
     """What a link needs of an open SMTP session."""
+
+    @property
+    def usable(self) -> bool:
+        """It takes another mail: neither over nor ending."""
 
     def send(self, mail: Mail) -> None: ...
 
@@ -63,6 +66,7 @@ class Policy:
     :param connections: most at a time.
     :param mails_per_connection: 1 = a connection for each mail.
     :param retry: deferred and doubtful recipients are tried again (user agents do not).
+    :param ahead: the next envelope goes out behind the dot of the mail before.
     """
 
     proto: Proto
@@ -70,6 +74,7 @@ class Policy:
     mails_per_connection: int
     backoff: Backoff
     retry: bool = True
+    ahead: bool = False
 
 
 class Mta:
@@ -164,55 +169,68 @@ class Mta:
 
 
 class Link:
-    """One connection of an MTA and the mail on it."""
+    """One connection of an MTA and the mails on it: one whose replies come next, and perhaps one behind its dot."""
 
-    __slots__ = ("begun_ns", "closed", "mail", "mta", "open", "sent", "session")
+    __slots__ = ("behind", "closed", "mail", "mta", "open", "sent", "session")
 
     def __init__(self, mta: Mta, mail: Mail) -> None:
-        self.mta, self.mail, self.session = mta, mail, None  # type: Mta, Mail | None, Session | None
+        self.mta, self.session = mta, None  # type: Mta, Session | None
+        self.mail: Mail | None = mail
+        self.behind: Mail | None = None
         self.open = self.closed = False
-        self.sent = self.begun_ns = 0
+        self.sent = 0
 
     def begin(self) -> None:
         """Record that the bound mail's attempt begins."""
-        mail = self._bound()
-        mail.attempt += 1
-        counts = self.mta.host.stats.counts
-        counts.in_flight += 1
-        counts.attempted += len(mail.rcpts)
-        self.begun_ns = self.mta.host.ledger.invoke(mail.number, mail.rcpts, mail.attempt, self.mta.policy.proto)
+        assert self.mail is not None
+        self._begin(self.mail)
 
     def on_ready(self, session: Session) -> None:
-        """The session may take a mail: the bound one, or the next, or none is left."""
+        """The session may take a mail: the bound one."""
         self.session, self.open = session, True
         self.mta.link_worked()
         self._send()
 
-    def on_results(self, results: Sequence[RecipientResult]) -> None:
-        """The bound mail's attempt has ended, one result per recipient in order; go on with the next mail, or end."""
-        self._settle(results)
-        if self.session is None or self.closed:
+    def following(self) -> Mail | None:
+        """The bound mail is about to be handed over: the mail that goes out behind its dot, None = none now."""
+        mta = self.mta
+        if self.closed or self.session is None or not mta.ready or mta.stopped or self.sent >= mta.policy.mails_per_connection:
+            return None
+        mail = self.behind = mta.ready.popleft()
+        self._begin(mail)
+        self._count(self.session)
+        return mail
+
+    def on_results(self, results: Sequence[RecipientResult], t: int) -> None:
+        """The bound mail's attempt has ended at ``t``, one result per recipient in order; go on with the next mail, or end."""
+        mail, self.mail, self.behind = self.mail, self.behind, None
+        self._settle(mail, results, t)
+        session = self.session
+        if self.mail is not None or session is None or self.closed or not session.usable:
             return
-        if self.sent < self.mta.policy.mails_per_connection and (mail := self.mta.next_mail()) is not None:
-            self.mail = mail
-            self.begin()
+        self.mail = self.mta.next_mail()
+        if self.mail is not None:
+            self._begin(self.mail)
             self._send()
         else:
-            self.session.quit()
+            session.quit()
 
-    def on_failed(self, results: Sequence[RecipientResult]) -> None:
+    def on_failed(self, result: RecipientResult) -> None:
         """The session never became ready."""
-        self._settle(results)
+        mail, self.mail = self.mail, None
+        self._settle(mail, [result] * len(mail.rcpts) if mail is not None else [], now_ns())
         self.mta.link_failed()
-        self.on_closed(results)
+        self.on_closed(result)
 
-    def on_closed(self, results: Sequence[RecipientResult]) -> None:
-        """The connection is gone; ``results`` are those of a bound mail without any."""
+    def on_closed(self, result: RecipientResult) -> None:
+        """The connection is gone; ``result`` is that of mails without any."""
         if self.closed:
             return
         self.closed, self.open = True, False
-        if self.mail is not None:
-            self._settle(results)
+        left, self.mail, self.behind = (self.mail, self.behind), None, None
+        for mail in left:
+            if mail is not None:
+                self._settle(mail, [result] * len(mail.rcpts), now_ns())
         self.mta.link_closed(self)
 
     def abort(self) -> None:
@@ -222,46 +240,54 @@ class Link:
         if self.session is not None:
             self.session.abort()
 
+    def _begin(self, mail: Mail) -> None:
+        mail.attempt += 1
+        host = self.mta.host
+        counts = host.stats.counts
+        counts.in_flight += 1
+        counts.attempted += len(mail.rcpts)
+        mail.begun_ns = host.ledger.invoke(mail.number, mail.rcpts, mail.attempt, self.mta.policy.proto)
+
     def _send(self) -> None:
-        mail = self._bound()
-        self.sent += 1
-        self.mta.host.ledger.after_write(lambda: self._go(mail))
-
-    def _go(self, mail: Mail) -> None:
-        if self.session is not None and not self.closed and self.mail is mail:
-            self.session.send(mail)
-
-    def _bound(self) -> Mail:
+        """Hand the bound mail to the session, which holds its bytes back until the ledger is written."""
         assert self.mail is not None
-        return self.mail
+        assert self.session is not None
+        self.session.send(self.mail)
+        self._count(self.session)
 
-    def _settle(self, results: Sequence[RecipientResult]) -> None:
-        mail, self.mail = self.mail, None
+    def _count(self, session: Session) -> None:
+        """One more mail on this connection; QUIT goes out behind the dot of the last."""
+        self.sent += 1
+        if self.sent >= self.mta.policy.mails_per_connection:
+            session.quit()
+
+    def _settle(self, mail: Mail | None, results: Sequence[RecipientResult], t: int) -> None:
         if mail is None:
             return
         host = self.mta.host
         host.stats.counts.in_flight -= 1
-        pairs = list(zip(list(mail.rcpts), results, strict=True))
-        again = [r for r, result in pairs if self._ended(host, mail, r, result)]
-        if again and all(result.send_rest for r, result in pairs if r in again) and len(again) < len(pairs):
-            mail.rcpts = again  # the server takes fewer at a time: the rest at once, in a transaction of its own
-            self.mta.ready.appendleft(mail)
-        elif again:
-            self.mta.attempt_failed(mail, again)
+        if len(results) == 1 == len(mail.rcpts):
+            again = mail.rcpts if self._ended(host, mail, mail.rcpts[0], results[0], t) else []
+        else:
+            again = [r for r, result in zip(mail.rcpts, results, strict=True) if self._ended(host, mail, r, result, t)]
         if again:
+            self._again(mail, dict(zip(mail.rcpts, results, strict=True)), again)
             return
         mail.rcpts = []
         if mail.population is not Population.ELASTIC:
-            host.stats.time(self.mta.policy.proto.name.lower(), "mail from due", now_ns() - mail.due_ns)
+            host.stats.time(self.mta.policy.proto.name.lower(), "mail from due", t - mail.due_ns)
 
-    def _ended(self, host: Host, mail: Mail, rcpt: int, result: RecipientResult) -> bool:
+    def _again(self, mail: Mail, results: Mapping[int, RecipientResult], again: list[int]) -> None:
+        if len(again) < len(results) and all(results[r].send_rest for r in again):
+            mail.rcpts = again  # the server takes fewer at a time: the rest at once, in a transaction of its own
+            self.mta.ready.appendleft(mail)
+        else:
+            self.mta.attempt_failed(mail, again)
+
+    def _ended(self, host: Host, mail: Mail, rcpt: int, result: RecipientResult, t: int) -> bool:
         """Record one recipient's end; true when it needs another attempt."""
-        proto, counts = self.mta.policy.proto, host.stats.counts
-        host.ledger.done(
-            mail.number, rcpt, mail.attempt, proto, result.outcome, result.stage, result.deferral, result.code, pack_enhanced(result.enhanced)
-        )
-        if result.code:
-            host.ledger.reply(result.code, result.enhanced, result.stage, result.deferral, result.text)
+        counts = host.stats.counts
+        host.ledger.done(mail.number, rcpt, mail.attempt, self.mta.policy.proto, result, t)
         if result.outcome is Outcome.OK:
             counts.accepted += 1
             host.watcher.accepted(mail)
@@ -290,12 +316,31 @@ class Offering:
 
     def make(self, index: int, sender: int, due_ns: int) -> Mail:
         """The ``index``-th mail, due at ``due_ns``, in the ledger."""
-        messages, stats = self.host.messages, self.host.stats
-        mail = messages.make(self.population, index, sender, due_ns)
-        stats.counts.due += 1
-        self.host.watcher.offered(mail)
-        stats.counts.offered += len(mail.rcpts)
-        self.host.ledger.offer(
-            mail.number, due_ns, mail.rcpts, sender, messages.size(mail), self.population, mail.flags, messages.sha(mail)
-        )
+        mail = self.host.messages.make(self.population, index, sender, due_ns)
+        self._offer(mail)
         return mail
+
+    def make_many(self, first: int, count: int, sender: int, due_ns: int) -> list[Mail]:
+        """``count`` mails from the ``first``-th on."""
+        host, messages, population = self.host, self.host.messages, self.population
+        mails = messages.make_many(population, first, count, sender, due_ns)
+        rows = [
+            pack_offer(mail.number, due_ns, rcpt, sender, mail.template.size, population, mail.flags, 0, sha)
+            for mail in mails for sha in (messages.sha(mail),) for rcpt in mail.rcpts
+        ]  # fmt: skip
+        if population is Population.STEADY:  # watchers look for ordinary mail only
+            for mail in mails:
+                host.watcher.offered(mail)
+        host.stats.counts.due += count
+        host.stats.counts.offered += len(rows)
+        host.ledger.offers(b"".join(rows))
+        return mails
+
+    def _offer(self, mail: Mail) -> None:
+        messages, counts = self.host.messages, self.host.stats.counts
+        counts.due += 1
+        counts.offered += len(mail.rcpts)
+        self.host.watcher.offered(mail)
+        self.host.ledger.offer(
+            mail.number, mail.due_ns, mail.rcpts, mail.sender, messages.size(mail), self.population, mail.flags, messages.sha(mail)
+        )

@@ -14,7 +14,7 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
@@ -45,6 +45,7 @@ class Template:
     :param head: header lines of its own (subject, MIME), ending in CRLF, without the empty line.
     :param body: octets on the wire before the tail; ``after``: those behind it.
     :param tail_base64: the tail's transfer encoding is base64, not the identity.
+    :param octets: of ``body``; ``size``: of the whole on the wire, about; ``stuffed``: ``body`` with dots stuffed (RFC 5321 section 4.5.2).
     :param state: SHA-256 of the canonical form up to the tail; copy it, never update it.
     """
 
@@ -55,17 +56,33 @@ class Template:
     tail_base64: bool
     state: Any
     flags: int = 0
+    octets: int = field(init=False)
+    size: int = field(init=False)
+    stuffed: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "octets", len(self.body))
+        object.__setattr__(self, "size", len(self.body) + len(self.after) + 48)
+        object.__setattr__(self, "stuffed", _stuffed(self.body))
 
     def finish(self, tail: bytes) -> bytes:
         """The whole body with ``tail``, one line of ASCII without its end."""
-        line = base64.b64encode(tail + b"\r\n") if self.tail_base64 else tail
-        return b"%b%b\r\n%b" % (self.body, line, self.after)
+        return b"%b%b\r\n%b" % (self.body, self.tail(tail), self.after)
+
+    def tail(self, tail: bytes) -> bytes:
+        """The last line as it goes over the wire; it begins with no dot."""
+        return base64.b64encode(tail + b"\r\n") if self.tail_base64 else tail
 
     def sha(self, tail: bytes) -> bytes:
         """First 16 bytes of the canonical form's SHA-256 with ``tail``."""
         state = self.state.copy()
         state.update(tail + b"\0")
         return state.digest()[:16]  # type: ignore[no-any-return]
+
+
+def _stuffed(body: bytes) -> bytes:
+    body = body.replace(b"\r\n.", b"\r\n..")
+    return b"." + body if body.startswith(b".") else body
 
 
 @dataclass(frozen=True)

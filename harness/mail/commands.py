@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.mail.options import PLAIN_MAIL, Envelope, Timings
+from harness.mail.options import PLAIN_MAIL, Envelope
 from harness.mail.replies import Dialogue
 
 
-class Transaction:
+class Transaction(Dialogue):
     """One mail on its way: what was asked, what was answered, when."""
 
-    __slots__ = ("envelope", "said", "timings")
+    __slots__ = ("envelope",)
 
     def __init__(self, envelope: Envelope) -> None:
-        self.envelope, self.said, self.timings = envelope, Dialogue(), Timings()
+        self.envelope = envelope
+        self.started_ns = self.envelope_ns = self.handed_ns = self.ended_ns = 0
+        self.mail = self.data = self.early = None
+        self.rcpts, self.dots = [], []
+        self.handed = False
 
 
 def checked(envelope: Envelope) -> Envelope:
@@ -22,6 +26,8 @@ def checked(envelope: Envelope) -> Envelope:
 
     :raises ValueError: no recipients; CR, LF or NUL in an address or parameter.
     """
+    if envelope.ready:
+        return envelope
     if not envelope.recipients:
         raise ValueError("an envelope without recipients")
     words = b"".join((envelope.sender, *envelope.recipients))
@@ -34,7 +40,21 @@ def checked(envelope: Envelope) -> Envelope:
 
 def needs_utf8(envelope: Envelope) -> bool:
     """The mail can only go to a server with SMTPUTF8."""
-    return envelope.options.smtputf8 or not (envelope.sender.isascii() and all(r.isascii() for r in envelope.recipients))
+    if envelope.options.smtputf8 or not (envelope.ready or envelope.sender.isascii()):
+        return True
+    return not envelope.ready and not b"".join(envelope.recipients).isascii()
+
+
+def is_bare(extensions: Mapping[str, str]) -> bool:
+    """The server announces nothing that an ordinary mail's MAIL would carry parameters for."""
+    return not {"SIZE", "SMTPUTF8"} & extensions.keys()
+
+
+def block(envelope: Envelope, extensions: Mapping[str, str], bare: bool) -> bytes:
+    """MAIL, one RCPT for each recipient, DATA as one group (RFC 2920). ``bare``: what :func:`is_bare` says of ``extensions``."""
+    if bare and envelope.options is PLAIN_MAIL and len(envelope.recipients) == 1:
+        return b"MAIL FROM:<%b>\r\nRCPT TO:<%b>\r\nDATA\r\n" % (envelope.sender, envelope.recipients[0])
+    return b"".join(head(envelope, extensions))
 
 
 def head(envelope: Envelope, extensions: Mapping[str, str]) -> list[bytes]:
@@ -52,7 +72,7 @@ def head(envelope: Envelope, extensions: Mapping[str, str]) -> list[bytes]:
 
 def _mail_parameters(envelope: Envelope, extensions: Mapping[str, str]) -> bytes:
     options, words = envelope.options, []
-    if options is PLAIN_MAIL and not {"SIZE", "SMTPUTF8"} & extensions.keys():
+    if options is PLAIN_MAIL and is_bare(extensions):
         return b""  # the ordinary case of a sink, kept short; mails that need SMTPUTF8 never come here without it
     size = len(envelope.body) if options.size is None and isinstance(envelope.body, bytes) else options.size
     if size is not None and "SIZE" in extensions:
@@ -67,6 +87,12 @@ def _mail_parameters(envelope: Envelope, extensions: Mapping[str, str]) -> bytes
         words += [f" RET={options.ret}"] if options.ret else []
         words += [f" ENVID={options.envid}"] if options.envid else []
     return "".join(words).encode()
+
+
+def message(envelope: Envelope) -> bytes:
+    """The message's octets as they go over the wire, without the final dot."""
+    body = envelope.body if isinstance(envelope.body, bytes) else envelope.body()
+    return body if envelope.ready else stuffed(body)
 
 
 def stuffed(body: bytes) -> bytes:

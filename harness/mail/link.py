@@ -1,7 +1,6 @@
-"""One TCP connection: opened with a source address and a PROXY header, wrapped in TLS, watched by a single lazy timer, ended once.
+"""One TCP connection: opened with a source address and a PROXY header, wrapped in TLS, with a deadline, ended once.
 
-The timer is not moved for each command: a deadline that lies later than the armed one only sets a number, and the timer arms
-itself again when it fires too early. That costs one loop timer per connection and about one wake-up per deadline length.
+Two ways to open it: the coroutine :func:`open_link` by the loop's transports, and :meth:`Link.dial` without waiting, by a plain socket.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from harness.mail.deadlines import Deadlines
 from harness.mail.proxy import header
+from harness.mail.sockets import PlainSocket
 from harness.model.outcome import Stage
 
-EARLY_S = 0.05  #: a new deadline this much before the armed one moves the timer
+LATE_S = 0.05  #: how long after a deadline a busy loop still waits for its timer
 
 
 class ConnectError(OSError):
@@ -58,14 +59,15 @@ class Endpoint:
 class Link(asyncio.Protocol):
     """Base of all clients. Subclasses define :meth:`arrived`, :meth:`overdue` and :meth:`gone`."""
 
-    __slots__ = ("_armed", "_due", "_task", "_timer", "ended", "live", "loop", "preamble", "transport")
+    __slots__ = ("_deadlines", "_task", "_then", "due", "ended", "live", "loop", "preamble", "transport")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> None:
         self.loop, self.preamble = loop, endpoint.proxy_client
-        self.transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self.transport: asyncio.Transport | PlainSocket | None = None
+        self._deadlines: Deadlines | None = None
         self._task: asyncio.Task[None] | None = None
-        self._due = self._armed = 0.0
+        self._then: Callable[[], None] | None = None  #: when TLS is up
+        self.due = 0.0  #: the deadline on the loop's clock; 0 = none
         self.ended = False
         self.live = endpoint.tls != "implicit"  #: someone waits for callbacks; until then a failure is an exception of open_link
 
@@ -85,35 +87,24 @@ class Link(asyncio.Protocol):
 
     def expect_within(self, seconds: float) -> None:
         """End the connection unless another deadline is set, or none, before ``seconds`` have passed."""
-        due = self._due = self.loop.time() + seconds
-        if self._timer is None:
-            self._arm(due)
-        elif due < self._armed - EARLY_S:
-            self._timer.cancel()
-            self._arm(due)
+        self.due = self.loop.time() + seconds
+        if self._deadlines is None and not self.ended:
+            self._deadlines = Deadlines.of(self.loop)
+            self._deadlines.add(self, self.loop)
 
     def expect_nothing(self) -> None:
         """No deadline: the peer owes nothing."""
-        self._due = 0.0
+        self.due = 0.0
 
     def late(self) -> bool:
-        """The deadline has passed although the timer could not fire, since the loop is busy reading a flood; ends the connection."""
-        if self._due and not self.ended and time.monotonic() > self._due + EARLY_S:
+        """The deadline has passed although nobody looked, since the loop is busy reading a flood; ends the connection."""
+        if self.due and not self.ended and time.monotonic() > self.due + LATE_S:
             self.end(self.overdue())
         return self.ended
 
-    def _arm(self, due: float) -> None:
-        self._armed = due
-        self._timer = self.loop.call_at(due, self._fires)
-
-    def _fires(self) -> None:
-        self._timer = None
-        if self.ended or not self._due:
-            return
-        if self.loop.time() < self._due - 0.002:
-            self._arm(self._due)
-        else:
-            self.end(self.overdue())
+    def fires(self) -> None:
+        """The deadline has passed."""
+        self.end(self.overdue())
 
     # the connection
 
@@ -127,17 +118,41 @@ class Link(asyncio.Protocol):
         if self.ended:
             return
         self.ended = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadlines is not None:
+            self._deadlines.discard(self)
         if self.transport is not None:
             self.transport.abort()
         if self.live:
             self.gone(reason)
 
+    def dial(self, endpoint: Endpoint, family: int) -> None:
+        """Begin to connect by a plain socket and return; :meth:`reached` or :meth:`connection_lost` follow.
+
+        :param family: of ``endpoint.host``, which must be an IP address. :raises OSError: no connection can be begun.
+        """
+        self.live = True
+        self.transport = PlainSocket(self.loop, self, endpoint.host, endpoint.port, family, endpoint.source, endpoint.tls == "implicit")
+        if self.preamble:
+            local = self.transport.get_extra_info("sockname")
+            self.write(header(self.preamble, local[1], endpoint.host, endpoint.port))
+
+    def reached(self) -> None:
+        """The peer has taken a connection begun by :meth:`dial`."""
+
     def start_tls(self, context: ssl.SSLContext, name: str, deadline_s: float, then: Callable[[], None]) -> None:
         """Wrap the connection in TLS and call ``then``; a failure ends it."""
+        if isinstance(self.transport, PlainSocket):
+            self._then = then
+            self.expect_within(deadline_s)
+            return self.transport.secure(context, name)
         self._task = self.loop.create_task(self._wrap(context, name, deadline_s, then))
+        return None
+
+    def encrypted(self) -> None:
+        """TLS is up on a connection begun by :meth:`dial`."""
+        then, self._then = self._then, None
+        if then is not None and not self.ended:
+            then()
 
     async def _wrap(self, context: ssl.SSLContext, name: str, deadline_s: float, then: Callable[[], None]) -> None:
         try:
@@ -154,7 +169,7 @@ class Link(asyncio.Protocol):
         :raises ConnectError: the handshake failed or took longer than ``deadline_s`` seconds.
         """
         plain = self.transport
-        if plain is None or self.ended:
+        if plain is None or isinstance(plain, PlainSocket) or self.ended:
             raise ConnectError("the connection is gone", Stage.TLS)
         try:
             async with asyncio.timeout(deadline_s):
@@ -175,7 +190,9 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        if self.preamble:
+        if self.ended:
+            self.transport.abort()
+        elif self.preamble:
             local, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
             self.write(header(self.preamble, local[1], peer[0], peer[1]))
 

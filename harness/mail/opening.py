@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
 
 from harness.mail.options import SessionOptions
 from harness.mail.replies import RecipientResult, of_loss, of_reply
@@ -64,8 +65,7 @@ class Opening:
             return self._session.ask(b"HELO " + self._options.hello.encode() + b"\r\n")
         if reply.code != 250:
             return self.refused(reply)
-        words = (line.decode("ascii", "replace").upper().partition(" ") for line in reply.lines[1:])
-        self._session.extensions = {name: value for name, _, value in words}
+        self._session.extensions = _extensions(reply)
         self._took("ehlo")
         return self._secure() if self._tls_wanted else self._authenticate()
 
@@ -163,6 +163,14 @@ class Opening:
         if self._options.on_step is not None:
             self._options.on_step(step, now - self._clock)
         self._clock = now
+
+
+def _extensions(reply: Reply) -> Mapping[str, str]:
+    """What EHLO's reply announces, name → value; worked out once for each reply."""
+    if reply.announced is None:
+        words = (line.decode("ascii", "replace").upper().partition(" ") for line in reply.lines[1:])
+        reply.announced = MappingProxyType({name: value for name, _, value in words})
+    return cast(Mapping[str, str], reply.announced)
 
 
 def _b64(text: str) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.mail.replies import RULES, RecipientResult, Rule
+from harness.mail.replies import RULES, RecipientResult, Rule, Timings
 
 if TYPE_CHECKING:
     from harness.mail.smtp import SmtpSession
@@ -40,27 +40,17 @@ class Envelope:
 
     :param sender: address without brackets; ``b""`` is the empty sender. :param body: the message with CRLF line ends, not
         dot-stuffed; a callable is asked when the server has said 354. :param token: yours.
+    :param ready: you vouch for it that there are recipients, that addresses are ASCII without CR, LF and NUL, and that the body is
+        dot-stuffed and ends in CRLF (:mod:`harness.mail.commands` has ``stuffed``): nothing of it is looked at again.
     """
 
-    __slots__ = ("body", "options", "recipients", "sender", "token")
+    __slots__ = ("body", "options", "ready", "recipients", "sender", "token")
 
     def __init__(
-        self, sender: bytes, recipients: Sequence[bytes], body: Body, token: Any = None, options: MailOptions = PLAIN_MAIL
+        self, sender: bytes, recipients: Sequence[bytes], body: Body, token: Any = None, options: MailOptions = PLAIN_MAIL, ready: bool = False
     ) -> None:
-        self.sender, self.recipients, self.body, self.token, self.options = sender, recipients, body, token, options
-
-
-class Timings:
-    """Moments of a transaction in ns on the run's clock; 0 = not reached.
-
-    ``started_ns`` the first byte went out; ``envelope_ns`` DATA was answered; ``handed_ns`` the last octet was handed over;
-    ``ended_ns`` the outcome is known.
-    """
-
-    __slots__ = ("ended_ns", "envelope_ns", "handed_ns", "started_ns")
-
-    def __init__(self) -> None:
-        self.started_ns = self.envelope_ns = self.handed_ns = self.ended_ns = 0
+        self.sender, self.recipients, self.body = sender, recipients, body
+        self.token, self.options, self.ready = token, options, ready
 
 
 def _at_once(act: Callable[[], None]) -> None:
@@ -79,6 +69,7 @@ class SessionOptions:
     :param pipelining: use it where announced (RFC 2920).
     :param after_write: called with what puts a transaction's first byte on the wire, so that a ledger can be written before;
         must call it once, at once or later in the same turn of the loop.
+    :param ahead: with pipelining, ask the handler's ``following`` for the envelope to send right behind a dot (RFC 2920 allows it).
     :param on_step: told ``banner``, ``ehlo``, ``tls``, ``auth`` with ns as the session opens.
     :param rules: how 4xx are classed.
     """
@@ -95,6 +86,7 @@ class SessionOptions:
     dot_s: float = 600.0
     pipelining: bool = True
     after_write: Callable[[Callable[[], None]], None] = _at_once
+    ahead: bool = False
     on_step: Callable[[str, int], None] | None = None
     rules: tuple[Rule, ...] = RULES
 
@@ -110,6 +102,10 @@ class Handler(Protocol):
 
     def on_result(self, envelope: Envelope, results: Sequence[RecipientResult], timings: Timings) -> None:
         """How it ended, one result per recipient in order. ``send`` or ``quit`` may be called from here."""
+
+    def following(self) -> Envelope | None:
+        """A message is about to be handed over, and no envelope waits behind it: the one to send behind its dot, None = none now.
+        Asked only with ``ahead``; ``quit`` may be called from here."""
 
     def on_closed(self, reason: str, refused: Sequence[Envelope], bad: RecipientResult | None) -> None:
         """The connection is over. ``refused``: given to ``send``, never begun. ``bad``: why it never became ready, else None."""

@@ -21,7 +21,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from harness.mail.wire import Reply
 from harness.model.outcome import Deferral, Outcome, Stage
@@ -113,14 +113,35 @@ def of_reply(stage: Stage, reply: Reply, outcome: Outcome = Outcome.FAIL, rules:
     return RecipientResult(outcome, stage, reply.code, enhanced, deferral, text)
 
 
+def taken(reply: Reply) -> tuple[RecipientResult]:
+    """The result of the one recipient of a mail that ``reply`` acknowledged; made once for each reply."""
+    made = reply.taken
+    if made is None:
+        made = reply.taken = (of_reply(Stage.DOT, reply, Outcome.OK),)
+    return cast(tuple[RecipientResult], made)
+
+
 def of_loss(stage: Stage, why: str) -> RecipientResult:
     """The result of an attempt that ended at ``stage`` without a reply: INFO after the dot, FAIL before it."""
     outcome = Outcome.INFO if stage is Stage.DOT else Outcome.FAIL
     return RecipientResult(outcome, stage, 0, "", Deferral.NONE, why[:500])
 
 
-class Dialogue:
-    """What the server has answered in one transaction so far.
+class Timings:
+    """Moments of a transaction in ns on the run's clock; 0 = not reached.
+
+    ``started_ns`` the first byte went out; ``envelope_ns`` DATA was answered; ``handed_ns`` the last octet was handed over;
+    ``ended_ns`` the outcome is known.
+    """
+
+    __slots__ = ("ended_ns", "envelope_ns", "handed_ns", "started_ns")
+
+    def __init__(self) -> None:
+        self.started_ns = self.envelope_ns = self.handed_ns = self.ended_ns = 0
+
+
+class Dialogue(Timings):
+    """What the server has answered in one transaction so far, and when.
 
     ``handed``: the last octet of the message was handed to the transport. ``dots``: replies to it; one for SMTP, for LMTP one per
     accepted recipient.
@@ -129,6 +150,7 @@ class Dialogue:
     __slots__ = ("data", "dots", "early", "handed", "mail", "rcpts")
 
     def __init__(self) -> None:
+        self.started_ns = self.envelope_ns = self.handed_ns = self.ended_ns = 0
         self.mail: Reply | None = None
         self.data: Reply | None = None
         self.early: Reply | None = None  #: to the message, before it was whole
@@ -153,18 +175,18 @@ class Dialogue:
 
 def settle(
     said: Dialogue, recipients: int, *, lmtp: bool = False, why: str = "", last: Reply | None = None, rules: tuple[Rule, ...] = RULES
-) -> list[RecipientResult]:
+) -> Sequence[RecipientResult]:
     """One result for each of ``recipients``, in their order.
 
     :param why: how the connection ended, for those without a reply.
     :param last: a 421 with which the server took its leave; it refuses every command it left unanswered before the dot.
     """
+    if recipients == 1 and said.dots and said.dots[0].code < 300 and said.rcpts[0].code < 300:
+        return taken(said.dots[0])  # the ordinary case, kept short; no dot is sent after a refused MAIL
     if said.mail is not None and said.mail.code >= 300:
         return [of_reply(Stage.MAIL, said.mail, rules=rules)] * recipients
     if said.mail is None:
         return [_unanswered(Stage.MAIL, why, last, rules)] * recipients
-    if recipients == 1 and len(said.dots) == 1 and said.dots[0].code < 300 and said.accepted == 1:
-        return [of_reply(Stage.DOT, said.dots[0], Outcome.OK)]  # the ordinary case, kept short
     ends = iter(_ends(said, lmtp, why, last, rules))
     rest = _unanswered(Stage.RCPT, why, last, rules)
     results = [next(ends) if r.code < 300 else of_reply(Stage.RCPT, r, rules=rules) for r in said.rcpts]

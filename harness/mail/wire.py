@@ -9,6 +9,7 @@ from __future__ import annotations
 LINE_OCTETS_MAX = 8192
 REPLY_LINES_MAX = 256
 REPLY_OCTETS_MAX = 65536
+KNOWN_MAX, KNOWN_OCTETS_MAX = 512, 512
 _CODES = {b"%d" % code: code for code in range(200, 600)}
 
 
@@ -17,12 +18,17 @@ class Garbage(Exception):
 
 
 class Reply:
-    """One SMTP reply: its code and its lines without code and separator."""
+    """One SMTP reply: its code and its lines without code and separator. Never changed once made: equal lines share one.
 
-    __slots__ = ("code", "lines")
+    ``taken`` and ``announced`` keep what :mod:`harness.mail.replies` and :mod:`harness.mail.opening` make of it.
+    """
+
+    __slots__ = ("announced", "code", "lines", "taken")
 
     def __init__(self, code: int, lines: list[bytes]) -> None:
         self.code, self.lines = code, lines
+        self.taken: object = None
+        self.announced: object = None
 
     @property
     def text(self) -> str:
@@ -32,6 +38,12 @@ class Reply:
 
     def __repr__(self) -> str:
         return f"Reply({self.code}, {self.text!r})"
+
+
+#: What came before: replies of one line, by that line, and whole pieces of the stream that held whole replies only. A server
+#: answers most commands with the same words.
+_KNOWN: dict[bytes, Reply] = {}
+_WHOLE: dict[bytes, list[Reply]] = {}
 
 
 class ReplyReader:
@@ -52,15 +64,30 @@ class ReplyReader:
         return bool(self._rest or self._lines)
 
     def feed(self, data: bytes) -> list[Reply]:
-        """The replies that ``data`` completes. Nothing more once :attr:`broken` is set."""
-        done: list[Reply] = []
+        """The replies that ``data`` completes; not to be changed. Nothing more once :attr:`broken` is set."""
         if self.broken is not None:
-            return done
+            return []
+        if self._rest or self._lines:
+            return self._read(data)
+        done = _WHOLE.get(data)
+        if done is None:
+            done = self._read(data)
+            if len(data) <= KNOWN_OCTETS_MAX and len(_WHOLE) < KNOWN_MAX and not self.inside and self.broken is None:
+                _WHOLE[data] = done
+        return done
+
+    def _read(self, data: bytes) -> list[Reply]:
+        done: list[Reply] = []
         lines = (self._rest + data if self._rest else data).split(b"\n")
         self._rest = lines.pop()
+        known = _KNOWN.get
         try:
             for line in lines:
-                self._line(line, done)
+                reply = known(line)
+                if reply is not None and not self._lines:
+                    done.append(reply)
+                else:
+                    self._line(line, done)
             if len(self._rest) > LINE_OCTETS_MAX:
                 raise Garbage(f"a line of more than {LINE_OCTETS_MAX} octets")
         except Garbage as garbage:
@@ -76,7 +103,7 @@ class ReplyReader:
         if not self._lines and mark != b"-":
             if len(line) > LINE_OCTETS_MAX:
                 raise Garbage(f"a line of more than {LINE_OCTETS_MAX} octets")
-            done.append(Reply(number, [text]))
+            done.append(_kept(line, Reply(number, [text])))
             return
         self._more(code, text)
         if mark != b"-":
@@ -91,6 +118,12 @@ class ReplyReader:
         self._octets += len(text) + 1
         if len(self._lines) > REPLY_LINES_MAX or self._octets > REPLY_OCTETS_MAX:
             raise Garbage(f"an endless reply: more than {REPLY_LINES_MAX} lines or {REPLY_OCTETS_MAX} octets")
+
+
+def _kept(line: bytes, reply: Reply) -> Reply:
+    if len(_KNOWN) < KNOWN_MAX and len(line) <= KNOWN_OCTETS_MAX:
+        _KNOWN[line] = reply
+    return reply
 
 
 class LineReader:

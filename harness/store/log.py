@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -116,9 +117,16 @@ class LogWriter:
         self.close()
 
 
+_head = struct.Struct("<IIB").pack
+
+
 def _framed(block_type: int, payload: bytes | bytearray) -> bytes:
-    body = bytes((block_type,)) + payload
-    return struct.pack("<II", len(body), zlib.crc32(body)) + body
+    return _head(len(payload) + 1, zlib.crc32(payload, _type_crc(block_type)), block_type) + payload
+
+
+@lru_cache(maxsize=256)
+def _type_crc(block_type: int) -> int:
+    return zlib.crc32(bytes((block_type,)))
 
 
 def _line(event: dict[str, Any]) -> bytes:

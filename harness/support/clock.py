@@ -12,9 +12,8 @@ from harness.errors import NotReady
 T = TypeVar("T")
 
 
-def now_ns() -> int:
-    """Nanoseconds on the run's clock."""
-    return time.monotonic_ns()
+#: Nanoseconds on the run's clock.
+now_ns: Callable[[], int] = time.monotonic_ns
 
 
 def boot_id() -> str:

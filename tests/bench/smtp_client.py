@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import uvloop
 
-from harness.mail.smtp import Endpoint, Envelope, SessionOptions, SmtpSession, connect
+from harness.mail.smtp import Endpoint, Envelope, SessionOptions, SmtpSession, start
 from harness.model.outcome import Outcome
 from tests.servers.mailservers import free_port
 
@@ -33,19 +33,23 @@ class Sender:
     def on_ready(self, session: SmtpSession) -> None:
         self.session = session
         self.next()
-        if self.load.ahead:
-            self.next()
 
     def next(self) -> None:
         session, load = self.session, self.load
         assert session is not None
-        if load.left and not (load.one_each and session.busy):
-            load.left -= 1
-            session.send(Envelope(b"a@example.org", [b"b@example.net"], BODY))
-            if load.one_each:
-                session.quit()
-        elif not session.busy:
+        if session.busy:
+            return  # the mail behind the dot
+        envelope = self.following()
+        if envelope is not None:
+            session.send(envelope)
+        if envelope is None or load.one_each:
             session.quit()
+
+    def following(self) -> Envelope | None:
+        if not self.load.left:
+            return None
+        self.load.left -= 1
+        return Envelope(b"a@example.org", [b"b@example.net"], BODY)
 
     def on_started(self, envelope: Envelope) -> None: ...
 
@@ -62,23 +66,21 @@ class Load:
     def __init__(self, port: int, messages: int, connections: int, *, ahead: bool = False, one_each: bool = False) -> None:
         self.port, self.left, self.connections, self.ahead, self.one_each = port, messages, connections, ahead, one_each
         self.accepted, self.open = 0, connections
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.options = SessionOptions(step_s=60, dot_s=60, ahead=ahead)
 
     async def run(self) -> int:
         self.over = asyncio.Event()
         for _ in range(self.connections):
-            await self.dial()
+            self.dial()
         await self.over.wait()
         return self.accepted
 
-    async def dial(self) -> None:
-        await connect(asyncio.get_running_loop(), Endpoint("127.0.0.1", self.port), SessionOptions(step_s=60, dot_s=60), Sender(self))
+    def dial(self) -> None:
+        start(asyncio.get_running_loop(), Endpoint("127.0.0.1", self.port), self.options, Sender(self))
 
     def closed(self) -> None:
         if self.one_each and self.left:
-            task = asyncio.get_running_loop().create_task(self.dial())
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self.dial()
             return
         self.open -= 1
         if not self.open:

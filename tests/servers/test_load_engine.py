@@ -41,9 +41,13 @@ def agrees(sink: Sink, ledger: Ledger) -> None:
     assert all(OK not in found[:-1] for found in outcomes.values()), "sent again after it was accepted"
 
 
-def test_a_well_behaved_server_gets_everything_once(tmp_path: Path):
+AHEAD = pytest.mark.parametrize("ahead", [False, True], ids=["a round trip each", "behind the dot"])
+
+
+@AHEAD
+def test_a_well_behaved_server_gets_everything_once(tmp_path: Path, ahead: bool):
     with Sink() as sink:
-        ledger = run(make_spec(tmp_path, sink.port, {"elastic_senders": 4, "backlog_per_sender": 100, "burst_max_s": 30}))
+        ledger = run(make_spec(tmp_path, sink.port, {"elastic_senders": 4, "backlog_per_sender": 100, "burst_max_s": 30, "ahead": ahead}))
     agrees(sink, ledger)
     assert {o["mail"] for o in ledger.offers} == set(range(1, 401))
     assert all(found == [OK] for found in ledger.outcomes().values())
@@ -54,7 +58,8 @@ def test_a_well_behaved_server_gets_everything_once(tmp_path: Path):
     assert ledger.kinds("load_state") == [] or ledger.kinds("load_state")[-1]["lag_p99_ms"] < 1000
 
 
-def test_every_mail_is_accounted_for_when_much_goes_wrong(tmp_path: Path):
+@AHEAD
+def test_every_mail_is_accounted_for_when_much_goes_wrong(tmp_path: Path, ahead: bool):
     behaviour = Behaviour(
         at_banner=lambda n: "421 4.3.2 too busy" if n % 11 == 3 else "",
         at_rcpt=lambda n, address: "450 4.7.1 Rate limit exceeded" if n % 7 == 2 else "550 5.1.1 no such user" if n % 41 == 5 else "",
@@ -62,7 +67,8 @@ def test_every_mail_is_accounted_for_when_much_goes_wrong(tmp_path: Path):
     )
     with Sink(behaviour) as sink:
         ledger = run(make_spec(tmp_path, sink.port, {
-            "elastic_senders": 5, "backlog_per_sender": 40, "steady_rate_per_s": 20, "warmup_s": 0.5, "tail_s": 0.5, "burst_max_s": 25}))
+            "elastic_senders": 5, "backlog_per_sender": 40, "steady_rate_per_s": 20, "warmup_s": 0.5, "tail_s": 0.5, "burst_max_s": 25,
+            "ahead": ahead}))
     agrees(sink, ledger)
     every = Counter(o for found in ledger.outcomes().values() for o in found)
     assert set(every) == {OK, FAIL, INFO}
@@ -83,6 +89,24 @@ def test_a_mail_in_doubt_is_sent_again_as_the_next_attempt(tmp_path: Path):
     assert list(ledger.outcomes().values()) == [[INFO, OK]]
     assert [(d["stage"], d["attempt"]) for d in ledger.dones] == [(Stage.DOT, 1), (Stage.DOT, 2)]
     assert len(sink.kept) == 2
+
+
+def test_a_cut_behind_the_dot_leaves_one_in_doubt_and_one_not_sent(tmp_path: Path):
+    """The first mail's dot went out with the second's envelope: the first is in doubt, the second surely was not sent, a third not touched."""
+    with Sink(Behaviour(at_dot=lambda n, trace: "cut" if n == 0 else "")) as sink:
+        ledger = run(make_spec(tmp_path, sink.port, {
+            "elastic_senders": 1, "backlog_per_sender": 3, "connections_per_sender": 1, "recipients_max": 1, "burst_max_s": 20, "ahead": True}))
+    agrees(sink, ledger)
+    assert {mail: found for (mail, _), found in ledger.outcomes().items()} == {1: [INFO, OK], 2: [FAIL, OK], 3: [OK]}
+    first = {d["mail"]: d["stage"] for d in ledger.dones if d["attempt"] == 1}
+    assert first == {1: Stage.DOT, 2: Stage.MAIL, 3: Stage.DOT}
+
+
+def test_a_lost_connection_costs_no_mail_that_was_not_on_it(tmp_path: Path):
+    with Sink(Behaviour(at_dot=lambda n, trace: "cut" if n == 0 else "")) as sink:
+        ledger = run(make_spec(tmp_path, sink.port, {
+            "elastic_senders": 1, "backlog_per_sender": 2, "connections_per_sender": 1, "recipients_max": 1, "burst_max_s": 20}))
+    assert sorted(ledger.outcomes().values()) == [[OK], [INFO, OK]]
 
 
 def test_5xx_is_final_and_4xx_is_not(tmp_path: Path):
@@ -113,9 +137,10 @@ def test_a_server_that_refuses_connections_is_left_alone_for_a_while(tmp_path: P
     assert len({o["mail"] for o in ledger.offers}) == 50
 
 
-def test_sigkill_loses_no_acknowledged_mail_from_the_record(tmp_path: Path):
+@AHEAD
+def test_sigkill_loses_no_acknowledged_mail_from_the_record(tmp_path: Path, ahead: bool):
     with Sink() as sink:
-        process = engine(make_spec(tmp_path, sink.port, {"elastic_senders": 8, "backlog_per_sender": 2000, "burst_max_s": 60}))
+        process = engine(make_spec(tmp_path, sink.port, {"elastic_senders": 8, "backlog_per_sender": 2000, "burst_max_s": 60, "ahead": ahead}))
         wait_for(lambda: len(sink.acknowledged) > 400, deadline_s=30, what="mails", every_s=0.01)
         process.kill()
         finish(process)

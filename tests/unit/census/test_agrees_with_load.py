@@ -14,7 +14,7 @@ from tests.unit.census.mails import PREFIX
 @pytest.fixture(scope="module")
 def made():
     messages = Messages(7, Params(), [f"user{n}@example.org" for n in range(1, 21)], ["a@example.net"], PREFIX)
-    messages.senders.append("sender@example.net")
+    messages.senders = ["sender@example.net"]
     mails = [messages.make(Population.ELASTIC, n, 0, 0) for n in range(300)]
     return [(m.number, m.template.kind, messages.sha(m).hex(), messages.render(m)) for m in mails]
 

@@ -13,6 +13,7 @@ import pytest
 from harness.load.messages import Messages, outside_addresses
 from harness.load.params import Params
 from harness.load.templates import COUNT, templates
+from harness.mail.commands import stuffed
 from harness.model.outcome import MailFlag, Population
 
 USERS = [f"user{i}@example.org" for i in range(1, 41)]
@@ -47,6 +48,8 @@ def test_every_template_reads_back_as_hashed():
         mail = messages.make(Population.ELASTIC, i, 0, 0)
         kinds.add(mail.template.kind)
         octets = messages.render(mail)
+        assert messages.wire(mail) == stuffed(octets)
+        assert messages.ready
         assert canonical(octets) == messages.sha(mail), mail
         assert b"\n" not in octets.replace(b"\r\n", b"")
         assert b"\r" not in octets.replace(b"\r\n", b"")
@@ -54,6 +57,17 @@ def test_every_template_reads_back_as_hashed():
         assert octets.isascii()
     assert kinds == {"us-ascii", "utf-8 quoted-printable", "utf-8 base64", "iso-2022-jp", "alternative", "attachment",
                      "long header", "gtube", "eicar"}
+
+
+@pytest.mark.parametrize("population", list(Population)[:3])
+@pytest.mark.parametrize("params", [{}, {"recipients_max": 1}, {"gtube_share": 0.2, "eicar_share": 0.3, "recipients_max": 7}])
+def test_many_at_once_are_the_same_as_one_by_one(population: Population, params):
+    one, many = factory(**params), factory(**params)
+    one.senders = many.senders = ["sender@example.com"] * 4
+    for first, count in ((0, 300), (300, 1), ((1 << 40) + 5, 50)):
+        made, wanted = many.make_many(population, first, count, 3, 9), [one.make(population, first + k, 3, 9) for k in range(count)]
+        assert [(m.number, m.index, m.sender, m.rcpts, m.due_ns, m.flags, many.render(m)) for m in made] == [
+            (m.number, m.index, m.sender, m.rcpts, m.due_ns, m.flags, one.render(m)) for m in wanted]
 
 
 @pytest.mark.parametrize("spoil", [lambda b: b[:-40], lambda b: b.replace(b" queue ", b" quaue ", 1), lambda b: b + b"more\r\n"])

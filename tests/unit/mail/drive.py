@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from harness.mail.replies import RecipientResult
-from harness.mail.smtp import Endpoint, Envelope, SessionOptions, SmtpSession, Timings, connect
+from harness.mail.smtp import Endpoint, Envelope, SessionOptions, SmtpSession, Timings, connect, start
 
 T = TypeVar("T")
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -58,6 +59,9 @@ class Seen:
         if self.session is not None and not self.session.ended:
             self._more()
 
+    def following(self) -> Envelope | None:
+        return self.envelopes.pop(0) if self.envelopes else None
+
     def on_closed(self, reason: str, refused: Sequence[Envelope], bad: RecipientResult | None) -> None:
         self.closed_times += 1
         self.reason, self.refused, self.bad = reason, list(refused), bad
@@ -83,11 +87,16 @@ class Run:
 
 async def deliver(
     port: int, envelopes: Sequence[Envelope], options: SessionOptions = QUICK, *, ahead: bool = False, quit_early: bool = False,
-    endpoint: Endpoint | None = None,
+    endpoint: Endpoint | None = None, way: str = "start",
 ) -> Run:
-    """One session with these envelopes, to its end."""
+    """One session with these envelopes, to its end. ``way``: opened by ``connect`` or by ``start``, or ``pull``: ``start``, and the session
+    asks for what follows.
+    """
     seen, begun = Seen(list(envelopes), ahead, quit_early), time.monotonic()
-    await connect(asyncio.get_running_loop(), endpoint or Endpoint("127.0.0.1", port), options, seen)
+    if way == "pull":
+        options = dataclasses.replace(options, ahead=True)
+    loop, target = asyncio.get_running_loop(), endpoint or Endpoint("127.0.0.1", port)
+    await connect(loop, target, options, seen) if way == "connect" else start(loop, target, options, seen)
     await seen.over.wait()
     took = time.monotonic() - begun
     await asyncio.sleep(0)

@@ -1,0 +1,101 @@
+"""SMTP: the whole engine (ledger, histograms, Locust's statistics) against smtp-source, Locust with smtplib, aiosmtplib."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.load.spec import Access, LoadSpec
+from harness.store.log import Damage, read_events
+from tests.bench.book import ROOT, Book
+from tests.bench.processes import cpu_s, environment, python, smtp_sink, smtp_source
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
+CONNECTIONS = 50
+SIZES: dict[str, Any] = {"size_median_bytes": 1550, "size_sigma": 0.01, "size_tail_share": 0.0, "recipients_max": 1}
+PERSISTENT = {"reuse": True, "mails_per_connection": 1_000_000_000}
+
+
+def engine(port: int, messages: int, locust: bool, params: dict[str, Any]) -> float:
+    """CPU seconds of the load of ``messages`` mails: engine, and with ``locust`` the Locust process that steers it too."""
+    with tempfile.TemporaryDirectory(prefix="mailgale-bench-") as name:
+        out = Path(name)
+        spec = LoadSpec("bench", "1-a", 7, "mx", {"mx": Access(("127.0.0.1",), port)}, {
+            "steady_rate_per_s": 0, "elastic_senders": 10, "backlog_total": messages, "connections_per_sender": CONNECTIONS // 10, "burst_max_s": 300, **SIZES, **params,
+        }, name, users=100)  # fmt: skip
+        path = out / "spec.json"
+        path.write_text(spec.to_json())
+        if locust:
+            command = python("locust", "-f", str(ROOT / "scenarios" / "mx.py"), "--headless", "--only-summary", "--csv", str(out / "stats"))
+        else:
+            command = python("harness.load", str(path))
+        used = cpu_s(command, cwd=out, env={**environment(), "MAILGALE_LOAD_SPEC": str(path)}, output=out / "out.txt")
+        events = [e for e in read_events(out / "load-1.log") if not isinstance(e, Damage)]
+        end = next(e for e in events if e["kind"] == "load_end")
+        assert (end["reason"], end["accepted"]) == ("done", messages), json.dumps(end)[:2000]
+        assert end["steps"]["smtp mail"]["count"] == messages
+    return used
+
+
+def marginal(run: Callable[[int], float], few: int, many: int) -> float:
+    """Messages per CPU second without the start of the processes: what ``many`` cost more than ``few``."""
+    return (many - few) / (run(many) - run(few))
+
+
+def pairs(times: int, ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[float, float, float]:
+    """Medians of both and of their ratio, run by turns."""
+    seen = [(ours(), theirs()) for _ in range(times)]
+    return (
+        statistics.median(a for a, _ in seen), statistics.median(b for _, b in seen), statistics.median(a / b for a, b in seen),
+    )
+
+
+def test_persistent_connections(book: Book) -> None:
+    with smtp_sink() as port:
+        ahead = pairs(
+            3, lambda: marginal(lambda n: engine(port, n, True, {**PERSISTENT, "ahead": True}), 10_000, 90_000),
+            lambda: smtp_source(port, 40_000, CONNECTIONS, "-d"),
+        )
+        alone = marginal(lambda n: engine(port, n, False, {**PERSISTENT, "ahead": True}), 10_000, 90_000)
+        plain = marginal(lambda n: engine(port, n, True, PERSISTENT), 10_000, 60_000)
+    unit = "mails per client CPU-s"
+    book.add("SMTP persistent, pipelined, 2 kB, next envelope behind the dot: engine with ledger, histograms, Locust", ahead[0], unit)
+    book.add("〃, without the Locust process", alone, unit)
+    book.add("〃, with Locust, a round trip for each envelope (`ahead: false`)", plain, unit, note=f"{plain / ahead[1]:.2f}× smtp-source -d")
+    book.add("peer: `smtp-source -d`", ahead[1], unit)
+    book.add("ratio to `smtp-source -d`", ahead[2], "×", "≥2×", 2.0, note="median of 3 pairs, 50 connections, marginal cost of 80,000 mails")
+
+
+def test_connection_per_mail(book: Book) -> None:
+    with smtp_sink() as port:
+        ours, theirs, ratio = pairs(
+            3, lambda: marginal(lambda n: engine(port, n, True, {"reuse": False}), 3_000, 23_000), lambda: smtp_source(port, 15_000, CONNECTIONS)
+        )
+    unit = "mails per client CPU-s"
+    book.add("SMTP, a connection for each mail, 2 kB: engine with ledger, histograms, Locust", ours, unit)
+    book.add("peer: `smtp-source`", theirs, unit)
+    book.add("ratio to `smtp-source`", ratio, "×", "≥1×", 1.0, note="median of 3 pairs, marginal cost of 20,000 mails")
+
+
+def test_python_peers(book: Book) -> None:
+    def smtplib(n: int) -> float:
+        command = python("locust", "-f", str(ROOT / "tests/bench/peers_python.py"), "--headless", "--only-summary", "-u", str(CONNECTIONS), "-r", "50")
+        with tempfile.TemporaryDirectory() as name:
+            return cpu_s(command, env={**environment(), "BENCH_PORT": str(port), "BENCH_MESSAGES": str(n)}, output=Path(name) / "out")
+
+    def aiosmtplib(n: int) -> float:
+        return cpu_s(python("tests.bench.peers_python", "aiosmtplib", str(port), str(n), str(CONNECTIONS)))
+
+    with smtp_sink() as port:
+        ours = marginal(lambda n: engine(port, n, True, {**PERSISTENT, "ahead": True}), 5_000, 45_000)
+        greenlets, plain = marginal(smtplib, 2_000, 12_000), marginal(aiosmtplib, 1_000, 9_000)
+    unit = "mails per client CPU-s"
+    book.add("peer: Locust + smtplib in greenlets, persistent", greenlets, unit)
+    book.add("peer: aiosmtplib on uvloop, persistent, no statistics", plain, unit)
+    book.add("ratio to Locust + smtplib", ours / greenlets, "×", "≥3×", 3.0, note=f"engine {ours:,.0f}; {ours / plain:.1f}× aiosmtplib")
