@@ -83,6 +83,12 @@ class LogWriter:
             os.close(self._fd)
             self._fd = -1
 
+    def abandon(self) -> None:
+        """Let go of the file as a killed writer does: what was flushed stays, no end mark is written."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def _block(self, block_type: int, payload: bytes | bytearray) -> None:
         self._write(_framed(block_type, payload))
 
