@@ -21,6 +21,7 @@ from harness.cli.run import (
     run_command,
     runs,
 )
+from harness.cli.selftest import selftest
 from harness.cli.terminal import console
 from harness.errors import Interrupted, MailgaleError
 
@@ -45,7 +46,8 @@ def cli() -> None:
 
 
 for _command in (
-    doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, runs, judge_command, report_command, list_command,
+    doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, runs, judge_command, report_command,
+    selftest, list_command,
 ):
     cli.add_command(_command)
 
