@@ -33,6 +33,8 @@ FORMAT = 1
 SEAL = "seal.json"
 #: Made by judge and report, at will and again; never sealed.
 UNSEALED = frozenset({SEAL, "verdict.json", "report.html", "summary.md", "junit.xml"})
+#: Written by who recovers, maybe after the seal: it says itself what it did, and changes nothing that was sealed.
+_RECOVERY = re.compile(r"^arms/[^/]+/undo-\d+\.log$")
 _ARM = re.compile(r"^(\d+)-(.+)$")
 
 
@@ -209,7 +211,7 @@ class RunDir:
             if path.is_symlink() or not path.is_file():
                 raise StoreDamaged("is no plain file, so it cannot be sealed", where=str(path))
             files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        body = json.dumps({"format": FORMAT, "files": files}, indent=1, sort_keys=True).encode() + b"\n"
+        body = _seal_body(files)
         _write_whole(self.path / SEAL, body)
         return hashlib.sha256(body).hexdigest()
 
@@ -230,6 +232,8 @@ class RunDir:
         damages, seen = [], set()
         for name, path in _files(self.path):
             seen.add(name)
+            if name not in sealed and _RECOVERY.match(name):
+                continue
             what = _difference(path, sealed.get(name))
             if what:
                 damages.append(Damage(name, 0, what))
@@ -238,17 +242,24 @@ class RunDir:
 
     def _sealed_files(self) -> dict[str, Any] | Damage:
         try:
-            data = json.loads((self.path / SEAL).read_bytes())
+            raw = (self.path / SEAL).read_bytes()
+            data = json.loads(raw)
         except FileNotFoundError:
             return Damage(SEAL, 0, "the run was never sealed: it did not come to its end")
         except ValueError:
             return Damage(SEAL, 0, "the seal itself does not read")
-        files = data.get("files") if isinstance(data, dict) else None
-        return files if isinstance(files, dict) else Damage(SEAL, 0, "the seal itself does not read")
+        files = data.get("files") if isinstance(data, dict) and data.get("format") == FORMAT else None
+        if not isinstance(files, dict) or raw != _seal_body(files):
+            return Damage(SEAL, 0, "the seal itself is not as it was written")
+        return files
 
     def _write_head(self, head: Mapping[str, Any]) -> None:
         body = json.dumps(head, indent=1, sort_keys=True, default=str).encode() + b"\n"
         _write_whole(self.path / "run.json", body)
+
+
+def _seal_body(files: Mapping[str, Any]) -> bytes:
+    return json.dumps({"format": FORMAT, "files": files}, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def _plan_bytes(plan: Plan) -> bytes:
