@@ -120,15 +120,6 @@ def recover(arm_dir: Path, undoer: Undoer) -> list[str]:
     return done
 
 
-def forgo(arm_dir: Path, why: str) -> list[str]:
-    """Write down that there is nothing left that could be undone; a line for each entry that was pending."""
-    todo = pending(arm_dir)
-    with LogWriter(_next_path(arm_dir), "undo") as log:
-        for armed in todo:
-            log.event("undo", id=armed.id, state="undone", left="", why=why)
-    return [f"{describe(armed.entry)}: nothing to undo, {why}" for armed in todo]
-
-
 def unreadable(arm_dir: Path) -> list[str]:
     """Damages of the undo logs other than an end cut off: behind these, entries may be hidden that were acted upon."""
     begun = (p for p in _paths(arm_dir) if p.stat().st_size >= len(MAGIC))  # a shorter one never got as far as an entry

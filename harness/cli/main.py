@@ -14,7 +14,6 @@ from harness import __version__
 from harness.cli.cluster import cluster, doctor, stack
 from harness.cli.compare import baseline, compare_command
 from harness.cli.plan import list_command, plan
-from harness.cli.recover import recover_command
 from harness.cli.run import (
     judge_command,
     preflight_command,
@@ -49,7 +48,7 @@ def cli() -> None:
 
 for _command in (
     doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, runs, judge_command, report_command,
-    recover_command, compare_command, baseline, selftest, list_command,
+    compare_command, baseline, selftest, list_command,
 ):
     cli.add_command(_command)
 

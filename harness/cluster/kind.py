@@ -108,12 +108,6 @@ def current(checkout: Checkout) -> Target | None:
     return _target(engine, checkout, topology.load(checkout, recorded["name"]))
 
 
-def gone(checkout: Checkout) -> bool:
-    """Whether this checkout surely has no cluster: none was completed, or no container is left. An engine that does not answer proves nothing."""
-    engine = answering()
-    return not _recorded(checkout) or (engine is not None and not found.containers(engine, checkout.cluster_name))
-
-
 def load_images(engine: Engine, checkout: Checkout, refs: Iterable[str], progress: Progress) -> None:
     """Bring images to all workers: only what a node lacks, in one save, all nodes side by side.
 

@@ -18,7 +18,7 @@ from harness.errors import CleanupIncomplete, NotReady, StackFailed
 from harness.kube.api import Conflict
 from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway, Record
-from harness.kube.guards import CHECKOUT, MANAGED_BY, MANAGER, RUN
+from harness.kube.guards import CHECKOUT, MANAGED_BY, MANAGER
 from harness.model.target import Target
 from harness.stack import canary, images, ready, volumes
 from harness.stack.deployed import Stack
@@ -130,13 +130,8 @@ def down_all(target: Target, checkout: Checkout, progress: Progress) -> None:
 
 def deployed(target: Target, checkout: Checkout) -> list[str]:
     """Namespaces of this checkout on ``target``."""
-    return sorted(owners(target, checkout))
-
-
-def owners(target: Target, checkout: Checkout) -> dict[str, str]:
-    """Namespaces of this checkout on ``target``, each with the run that made it (``none``: made by hand)."""
     found = Cluster(target).namespaces(f"{MANAGED_BY}={MANAGER},{CHECKOUT}={checkout.id}")
-    return {str(n["metadata"]["name"]): str((n["metadata"].get("labels") or {}).get(RUN, "none")) for n in found}
+    return sorted(str(n["metadata"]["name"]) for n in found)
 
 
 def status(target: Target, checkout: Checkout) -> list[str]:
