@@ -1,8 +1,8 @@
 """The record is whole: every writer opened and closed its log, nothing is damaged, the samples have no gap.
 
 Without a PASS here no PASS of the run is possible. Asks for: what the conductor said would be written; both ends of load, settle and census;
-the end of the load; two rounds of census; an attempt's begin for every end; samples of host and queues, and the load's state, without a hole.
-A census (and its settling) is asked for where the conductor announced its log, samples of queues where the target can list them.
+the end of the load; two rounds of census; an attempt's begin for every end; one clock that never jumps; samples of host and queues, and the
+load's state, without a hole. A census (and its settling) is asked for where the conductor announced its log, samples of queues where the target can list them.
 
 Limits: ``gap_s_max``: the longest time without a sample or state during the load. Never FAIL: missing evidence shows nothing.
 """
@@ -19,12 +19,14 @@ from harness.store.spans import load_span
 
 LIMITS: dict[str, float | None] = {"gap_s_max": 15}
 PHASES = ("load", "settle", "census")
+#: Threads of one writer may overtake one another by less than this.
+BACK_S_MAX = 1.0
 SERIES = ("load_state", "queue", "host")
 
 
 def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
     """PASS or INCONCLUSIVE, with every gap named."""
-    gaps = [*_writers(arm), *_phases(arm), *_ledger(arm), *_census(arm)]
+    gaps = [*_writers(arm), *_phases(arm), *_ledger(arm), *_clock(arm), *_census(arm)]
     span = load_span(arm)
     longest = {kind: _longest_gap_s(arm, kind, span) for kind in SERIES if kind != "queue" or not arm.lacks("queues")} if span else {}
     gaps += [f"{s:.0f} s of the load without a '{kind}' event" for kind, s in longest.items() if s > limits["gap_s_max"]]
@@ -65,6 +67,21 @@ def _ledger(arm: ArmHistory) -> list[str]:
     unoffered = arm.one("SELECT count(*) FROM invokes i ANTI JOIN offers o ON o.mail = i.mail AND o.rcpt = i.rcpt")
     gaps = [f"{plural(orphans, 'attempt')} ended that never began"] if orphans else []
     return gaps + ([f"{plural(unoffered, 'attempt')} with a mail that was never offered"] if unoffered else [])
+
+
+def _clock(arm: ArmHistory) -> list[str]:
+    """All writers share one clock that only goes forward: what contradicts it was written by a clock that jumped."""
+    back = arm.one("SELECT count(*) FROM dones d JOIN invokes i USING (mail, rcpt, attempt) WHERE d.t < i.t")
+    gaps = [f"{plural(back, 'attempt')} ended before it began: the clock jumped"] if back else []
+    for name, log in sorted(arm.logs.items()):
+        times = [int(e["t"]) for e in log.events if e["kind"] not in ("log_opened", "log_closed")]
+        by_s = max((a - b for a, b in pairwise(times)), default=0) / SECOND
+        gaps += [f"{name}: its clock went back by {by_s:.0f} s"] if by_s > BACK_S_MAX else []
+    deploy, census = arm.phase("deploy"), arm.phase("census")
+    if deploy and census:
+        outside = arm.one("SELECT count(*) FROM invokes WHERE t < ? OR t > ?", [deploy[0], census[0]])
+        gaps += [f"{plural(outside, 'attempt')} outside the arm's time: the load's clock is another"] if outside else []
+    return gaps
 
 
 def _census(arm: ArmHistory) -> list[str]:

@@ -2,7 +2,8 @@
 
 Asks of each fault of the arm: a begin during burst or tail, targets, evidence from the cluster, an end, an undo where one is on record as
 due, no failure; and attempts while it lasted. For faults that replace pods the samplers' own view must agree: a UID of the victim that was
-not there before. Never FAIL: a fault that did nothing shows nothing. An arm without planned faults passes when none struck.
+not there before; and of a drain, that no pod of the node stayed (those of a DaemonSet do). Never FAIL: a fault that did nothing shows
+nothing. An arm without planned faults passes when none struck.
 
 Limits: ``attempts_min`` attempts between the fault's begin and its end.
 """
@@ -60,7 +61,8 @@ def _problems(arm: ArmHistory, fault: FaultSpec, limits: Mapping[str, float]) ->
     attempts = int(arm.one("SELECT count(*) FROM invokes WHERE t BETWEEN ? AND ?", [begin["t"], max(int(end["t"]), begin["t"] + SECOND)]))
     if attempts < limits["attempts_min"]:
         found.append(f"only {attempts} attempts while it lasted")
-    return found + (_unreplaced(arm, evidence, int(begin["t"])) if fault.kind in REPLACING else [])
+    found += _unreplaced(arm, evidence, begin) if fault.kind in REPLACING else []
+    return found + (_skipped(arm, begin) if fault.kind == "drain" else [])
 
 
 def _why(event: Mapping[str, Any]) -> str:
@@ -68,9 +70,18 @@ def _why(event: Mapping[str, Any]) -> str:
     return str(detail.get("why") or detail.get("error") or detail)[:200] if isinstance(detail, Mapping) else str(detail)[:200]
 
 
-def _unreplaced(arm: ArmHistory, evidence: Mapping[str, Any], begin: int) -> list[str]:
+def _skipped(arm: ArmHistory, begin: Mapping[str, Any]) -> list[str]:
+    """Pods that were on a drained node before the load and are there still, whatever the action says of them; DaemonSets stay."""
+    nodes = {str(t) for t in begin.get("targets") or ()}
+    left = {(str(p.get("name")), str(p.get("uid"))) for e in arm.events("pods_at_end") for p in e.get("pods") or () if p.get("node") in nodes}
+    there = [p for e in arm.events("pods_at_start") for p in e.get("pods") or () if p.get("node") in nodes and not p.get("daemonset")]
+    names = sorted(str(p.get("name")) for p in there if (str(p.get("name")), str(p.get("uid"))) in left)
+    return [f"{name} was on the node and never left it" for name in names]
+
+
+def _unreplaced(arm: ArmHistory, evidence: Mapping[str, Any], begun: Mapping[str, Any]) -> list[str]:
     """Victims that the samplers saw with the same UID before and after, or not at all."""
-    found = []
+    found, begin = [], int(begun["t"])
     for name in _victims(evidence):
         before = {uid for t, uid in _uids(arm, name) if t < begin}
         after = {uid for t, uid in _uids(arm, name) if t >= begin}

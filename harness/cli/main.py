@@ -13,6 +13,7 @@ import click
 
 from harness import __version__
 from harness.cli.cluster import cluster, doctor, stack
+from harness.cli.compare import baseline, compare_command
 from harness.cli.dns import dns
 from harness.cli.load import load_command
 from harness.cli.plan import list_command, plan
@@ -25,6 +26,7 @@ from harness.cli.run import (
     run_command,
     runs,
 )
+from harness.cli.selftest import selftest
 from harness.cli.terminal import console
 from harness.errors import Interrupted, MailgaleError, RecordLost
 
@@ -53,7 +55,7 @@ def cli() -> None:
 
 for _command in (
     doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, load_command, runs, judge_command, report_command, recover_command,
-    dns, list_command,
+    compare_command, baseline, selftest, dns, list_command,
 ):
     cli.add_command(_command)
 

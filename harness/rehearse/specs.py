@@ -92,5 +92,6 @@ def pod(one: Pod) -> dict[str, Any]:
     """A pod for the arm's history."""
     return {
         "name": one.name, "uid": one.uid, "node": one.node, "component": one.component, "ready": one.ready,
+        "daemonset": any(o.get("kind") == "DaemonSet" for o in one.raw.get("metadata", {}).get("ownerReferences") or ()),
         "containers": [{"name": c.name, "image": c.image, "image_id": c.image_id, "restarts": c.restarts} for c in one.containers],
     }

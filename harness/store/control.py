@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.model.outcome import Deferral, Outcome
+from harness.model.outcome import Deferral, Outcome, Proto
 from harness.store.fates import planted
 from harness.store.history import SECOND, ArmHistory, Span
 from harness.store.spans import ORDINARY
@@ -46,6 +46,17 @@ def cut_short(arm: ArmHistory, span: Span) -> bool:
     """Whether the load was ended from outside before the intake deadline, so that nobody knows what would have been accepted by it."""
     ended_itself = any(e.get("reason") in ("done", "deadline") for e in arm.events("load_end"))
     return not ended_itself and span.end < span.begin + int(arm.plan.load.intake_deadline_s * SECOND)
+
+
+def fastest_client(arm: ArmHistory, window_s: float) -> int:
+    """Most mails acknowledged to one client address within any ``window_s`` seconds, over all pods together."""
+    arm.fates()
+    window = int(window_s * SECOND)
+    return int(arm.one(
+        f"SELECT coalesce(max(n), 0) FROM (SELECT count(*) OVER (PARTITION BY client ORDER BY t RANGE BETWEEN {window} PRECEDING AND CURRENT ROW) AS n"
+        " FROM (SELECT s.client, d.mail, min(d.t)::BIGINT AS t FROM dones d JOIN offered o USING (mail, rcpt) JOIN senders s USING (sender)"
+        f" WHERE d.outcome = {int(Outcome.OK)} AND d.proto = {int(Proto.SMTP)} AND s.client <> '' GROUP BY ALL))"
+    ))
 
 
 def late(arm: ArmHistory, span: Span) -> str:

@@ -19,9 +19,9 @@ One row per mail and recipient in the table ``fates``; what was found and belong
 | deferred, refused, never_attempted | no | nothing |
 | not_counted | any | mail with the empty sender |
 
-Extra copies: one for every further acknowledgement and every attempt in doubt is *explained*; one for every 4xx reply to the
-dot is *possible*; one for every fault that began after the acknowledgement is explained by the *fault* (a worker killed
-between a recipient's reply and its queue's removal delivers again); the rest is *unexplained*.
+Extra copies, in this order: one for every further acknowledgement and every attempt in doubt is *explained*; one for every fault that
+began after the acknowledgement is explained by the *fault* (a worker killed between a recipient's reply and its queue's removal
+delivers again); one for every 4xx reply to the dot is *possible*; the rest is *unexplained*.
 
 Where the target's queues cannot be listed (event ``not_supported`` with ``what`` = ``queues``), absence after the settling time counts as
 a queue that was read: mail that arrives later is lost here.
@@ -109,8 +109,8 @@ CREATE TABLE fates AS
 WITH e AS (SELECT *, greatest(n - 1, 0) AS extra, CASE WHEN n_ok > 0 THEN n_ok - 1 + n_info ELSE greatest(n_info - 1, 0) END AS free,
              n_ok > 0 OR n_info > 0 AS maybe FROM joined),
 a AS (SELECT *, CASE WHEN maybe THEN least(extra, free) ELSE 0 END AS dup_explained FROM e),
-b AS (SELECT *, CASE WHEN maybe THEN least(extra - dup_explained, n_dot4) ELSE least(n, n_dot4) END AS dup_possible FROM a),
-c AS (SELECT *, CASE WHEN maybe THEN least(extra - dup_explained - dup_possible, coalesce(n_faults, 0)) ELSE 0 END AS dup_fault FROM b)
+b AS (SELECT *, CASE WHEN maybe THEN least(extra - dup_explained, coalesce(n_faults, 0)) ELSE 0 END AS dup_fault FROM a),
+c AS (SELECT *, CASE WHEN maybe THEN least(extra - dup_explained - dup_fault, n_dot4) ELSE least(n, n_dot4) END AS dup_possible FROM b)
 SELECT mail, rcpt, t_due, sender, population, flags, n_try, n_ok, n_info, n_dot4, t_ok, last_code, n, box, quarantine, queue2, unhashed,
   readable, t_seen, dup_explained, dup_possible, dup_fault,
   CASE WHEN maybe OR n_dot4 > 0 THEN greatest(extra - dup_explained - dup_possible - dup_fault, 0) ELSE 0 END AS dup_unexplained,

@@ -37,6 +37,8 @@ UNSEALED = frozenset({SEAL, "verdict.json", "report.html", "summary.md", "junit.
 BALLAST, BALLAST_BYTES = ".ballast", 16 << 20
 #: Half-written files of :func:`write_whole`, left by a process that was killed.
 _HALF = re.compile(r"^\.(.+)\.\d+$")
+#: Written by who recovers, maybe after the seal: it says itself what it did, and changes nothing that was sealed.
+_RECOVERY = re.compile(r"^arms/[^/]+/undo-\d+\.log$")
 _ARM = re.compile(r"^(\d+)-(.+)$")
 
 
@@ -241,7 +243,7 @@ class RunDir:
             if path.is_symlink() or not path.is_file():
                 raise StoreDamaged("is no plain file, so it cannot be sealed", where=str(path))
             files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        body = json.dumps({"format": FORMAT, "files": files}, indent=1, sort_keys=True).encode() + b"\n"
+        body = _seal_body(files)
         write_whole(self.path / SEAL, body)
         return hashlib.sha256(body).hexdigest()
 
@@ -262,6 +264,8 @@ class RunDir:
         damages, seen = [], set()
         for name, path in _files(self.path):
             seen.add(name)
+            if name not in sealed and _RECOVERY.match(name):
+                continue
             what = _difference(path, sealed.get(name))
             if what:
                 damages.append(Damage(name, 0, what))
@@ -270,18 +274,25 @@ class RunDir:
 
     def _sealed_files(self) -> dict[str, Any] | Damage:
         try:
-            data = json.loads((self.path / SEAL).read_bytes())
+            raw = (self.path / SEAL).read_bytes()
+            data = json.loads(raw)
         except FileNotFoundError:
             return Damage(SEAL, 0, "the run was never sealed: it did not come to its end")
         except ValueError:
             return Damage(SEAL, 0, "the seal itself does not read")
-        files = data.get("files") if isinstance(data, dict) else None
-        return files if isinstance(files, dict) else Damage(SEAL, 0, "the seal itself does not read")
+        files = data.get("files") if isinstance(data, dict) and data.get("format") == FORMAT else None
+        if not isinstance(files, dict) or raw != _seal_body(files):
+            return Damage(SEAL, 0, "the seal itself is not as it was written")
+        return files
 
 
 def anchor() -> dict[str, Any]:
     """Now on both clocks, and the boot that the monotonic one counts from."""
     return {"wall_ns": time.time_ns(), "monotonic_ns": now_ns(), "boot": boot_id()}
+
+
+def _seal_body(files: Mapping[str, Any]) -> bytes:
+    return json.dumps({"format": FORMAT, "files": files}, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def _plan_bytes(plan: Plan) -> bytes:

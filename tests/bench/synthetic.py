@@ -16,11 +16,11 @@ import numpy as np
 
 from harness.checks import no_loss
 from harness.model.outcome import Outcome, Population, Proto, Stage
+from harness.selftest.friday import META, friday_plan
 from harness.store.history import load
 from harness.store.log import LogWriter
 from harness.store.ops import DONE, INVOKE, OFFER
 from harness.store.run import RunDir
-from tests.histories.friday import META, friday_plan
 
 USERS, CHUNK, LOST_EVERY = 1000, 100_000, 100_000
 ADDRESSES = [f"user{i}@example.org" for i in range(1, USERS + 1)]

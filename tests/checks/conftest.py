@@ -21,9 +21,9 @@ from harness.checks import (
     rate_control,
 )
 from harness.model.verdict import Verdict
+from harness.selftest.builder import ArmBuilder, HistoryBuilder
+from harness.selftest.friday import kill_plan, limited_plan, plant_kill
 from harness.store.history import load
-from tests.histories.builder import ArmBuilder, HistoryBuilder
-from tests.histories.friday import kill_plan, limited_plan, plant_kill
 
 MODULES = {
     m.__name__.rpartition(".")[2].replace("_", "-"): m

@@ -6,7 +6,7 @@ import pytest
 
 from harness.model.outcome import Deferral, Outcome, Stage
 from harness.model.verdict import Status
-from tests.histories.builder import ArmBuilder
+from harness.selftest.builder import ArmBuilder
 
 
 def without_queues(a: ArmBuilder, **settled: object) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from harness.model.outcome import Deferral, Outcome, Stage
 from harness.model.verdict import Status
-from tests.histories.builder import ArmBuilder, Copy, Mail, sha_of
+from harness.selftest.builder import ArmBuilder, Copy, Mail, sha_of
 
 FAIL, INFO = Outcome.FAIL, Outcome.INFO
 
@@ -31,8 +31,8 @@ def test_a_lost_mail_is_named(judged):
 
 def test_the_queue_id_of_a_lost_mail_comes_from_the_pods_log(tmp_path):
     from harness.checks import no_loss
+    from harness.selftest.builder import HistoryBuilder
     from harness.store.history import load
-    from tests.histories.builder import HistoryBuilder
 
     b = HistoryBuilder(tmp_path)
     b.arm("1x").lose(7)
@@ -242,7 +242,7 @@ def test_mail_with_an_empty_sender_is_not_counted(judged):
 
 def test_every_recipient_of_a_mail_is_judged_alone(judged):
     def spoil(a: ArmBuilder):
-        from tests.histories.builder import Attempt
+        from harness.selftest.builder import Attempt
 
         m: Mail = a.mail(6)
         other = (m.rcpts[0] + 1) % a.users

@@ -6,7 +6,7 @@ import pytest
 
 from harness.model.outcome import Deferral, Outcome, Population, Stage
 from harness.model.verdict import Status
-from tests.histories.builder import ArmBuilder, ns
+from harness.selftest.builder import ArmBuilder, ns
 
 FAIL = Outcome.FAIL
 PVC = "queue-on-pvc"

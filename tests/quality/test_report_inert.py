@@ -19,7 +19,7 @@ import pytest
 
 from harness import report
 from harness.report.text import plain
-from tests.histories.builder import HistoryBuilder
+from harness.selftest.builder import HistoryBuilder
 from tests.unit.report.sample import verdict
 
 PAYLOADS = {

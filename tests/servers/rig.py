@@ -23,13 +23,13 @@ from harness.rehearse import arm as arm_module
 from harness.rehearse import specs
 from harness.rehearse.arm import ArmRun
 from harness.rehearse.conductor import Ended, Options, rehearse
+from harness.selftest.friday import friday_plan
 from harness.stack import lifecycle
 from harness.stack.deployed import Stack
 from harness.stack.images import Image
 from harness.store.run import RunDir
 from harness.support.checkout import Checkout
 from harness.support.progress import SilentProgress
-from tests.histories.friday import friday_plan
 from tests.servers.fake_api import FakeApi
 from tests.servers.load_runs import Ledger, make_spec
 from tests.servers.load_sink import Sink

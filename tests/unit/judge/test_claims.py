@@ -11,9 +11,9 @@ from harness.claims import intake_control, rate_control, t14, t15
 from harness.claims.stats import ratio_of, t_quantile
 from harness.model.outcome import Deferral, Outcome, Stage
 from harness.model.verdict import ClaimResult
+from harness.selftest.builder import HistoryBuilder
+from harness.selftest.friday import limited_plan
 from harness.store.history import load
-from tests.histories.builder import HistoryBuilder
-from tests.histories.friday import limited_plan
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from harness.errors import StoreDamaged, UsageError
 from harness.judge import judge
 from harness.model.plan import CheckSpec
 from harness.model.verdict import ClaimResult, Status
-from tests.histories.builder import HistoryBuilder, good_run, kill_run
-from tests.histories.friday import friday_plan, limited_plan
+from harness.selftest.builder import HistoryBuilder, good_run, kill_run
+from harness.selftest.friday import friday_plan, limited_plan
 
 
 def test_a_good_run_passes(tmp_path: Path):

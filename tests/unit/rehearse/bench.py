@@ -1,4 +1,4 @@
-"""A conductor that runs without a mail platform: everything about the run directory is real, an arm's history is written by tests.histories.
+"""A conductor that runs without a mail platform: everything about the run directory is real, an arm's history is written by harness.selftest.
 
 The cluster is a small API server over a real socket (tests.servers.fake_api); what an arm does is given by the test.
 """
@@ -15,12 +15,12 @@ from harness.model.plan import Plan
 from harness.rehearse import conductor
 from harness.rehearse.arm import ArmRun
 from harness.rehearse.conductor import Ended, Options, rehearse
+from harness.selftest.builder import ArmBuilder
+from harness.selftest.friday import friday_arm, friday_plan
 from harness.stack import lifecycle
 from harness.stack.images import Image
 from harness.store.run import RunDir
 from harness.support.checkout import Checkout
-from tests.histories.builder import ArmBuilder
-from tests.histories.friday import friday_arm, friday_plan
 from tests.servers.fake_api import FakeApi
 from tests.servers.rig import Notes
 

@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import BudgetExceeded
 from harness.rehearse.budget import Allowance
-from tests.histories.friday import friday_plan
+from harness.selftest.friday import friday_plan
 
 PLAN = replace(friday_plan(), budget={"minutes": 10.0, "mails": 500.0, "pods_killed": 0.0})
 

@@ -1,4 +1,4 @@
-"""Verdicts as the judge writes them, for runs of tests.histories."""
+"""Verdicts as the judge writes them, for runs of harness.selftest."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from harness.report.budgets import budgets
 from harness.report.text import NARROW_SPACE
+from harness.selftest.builder import HistoryBuilder
+from harness.selftest.friday import friday_plan
 from harness.store.history import load
-from tests.histories.builder import HistoryBuilder
-from tests.histories.friday import friday_plan
 
 PLAN = replace(friday_plan(), budget={"minutes": 2.0, "mails": 5000})
 HOST = {"memory_bytes": 24 << 30}

@@ -11,9 +11,9 @@ import pytest
 from harness import report
 from harness.judge import judge
 from harness.report.sheet import Tile
+from harness.selftest.builder import HistoryBuilder, good_run, kill_run
+from harness.selftest.friday import limited_plan
 from harness.store.run import RunDir
-from tests.histories.builder import HistoryBuilder, good_run, kill_run
-from tests.histories.friday import limited_plan
 
 
 def judged_and_reported(run: RunDir) -> tuple[dict[str, Any], report.Sheet, str]:

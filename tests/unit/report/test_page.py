@@ -13,9 +13,9 @@ import pytest
 
 from harness import report
 from harness.errors import StoreDamaged, UsageError
+from harness.selftest.builder import HistoryBuilder, good_run, kill_run
+from harness.selftest.friday import limited_plan
 from harness.store.run import RunDir
-from tests.histories.builder import HistoryBuilder, good_run, kill_run
-from tests.histories.friday import limited_plan
 from tests.unit.report.sample import FIGURES, verdict
 
 VOID = {"meta", "br", "link", "img", "input", "hr", "col"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from harness.model.outcome import Deferral, Outcome, Stage
 from harness.report.refusals import refusals
+from harness.selftest.builder import HistoryBuilder
+from harness.selftest.friday import limited_plan
 from harness.store.history import load
-from tests.histories.builder import HistoryBuilder
-from tests.histories.friday import limited_plan
 
 
 def test_planned_limits_are_counted_with_their_words(tmp_path: Path):

@@ -8,8 +8,8 @@ import pytest
 
 from harness.report import series
 from harness.report.arms_over_time import collect, timelines
+from harness.selftest.builder import HistoryBuilder, good_run, kill_run
 from harness.store.history import load
-from tests.histories.builder import HistoryBuilder, good_run, kill_run
 
 S = 1_000_000_000
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.selftest.builder import ArmBuilder, HistoryBuilder
+from harness.selftest.friday import GOODPUT
 from harness.store.history import SECOND, load
 from harness.store.rates import Rates, delivery_span, rates
-from tests.histories.builder import ArmBuilder, HistoryBuilder
-from tests.histories.friday import GOODPUT
 
 Spoil = Callable[[ArmBuilder], None]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StoreDamaged, UsageError
+from harness.selftest.builder import good_run
+from harness.selftest.friday import friday_plan, kill_plan, limited_plan
 from harness.store.history import load
 from harness.store.plan_json import plan_from_json, plan_to_json
 from harness.store.run import RunDir
-from tests.histories.builder import good_run
-from tests.histories.friday import friday_plan, kill_plan, limited_plan
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.selftest.builder import HistoryBuilder
 from harness.store.history import load
 from harness.store.latency import ordinary_latency
 from harness.store.spans import load_span
-from tests.histories.builder import HistoryBuilder
 
 
 def test_the_watch_is_no_load_but_its_sightings_count(tmp_path: Path):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.selftest.builder import good_run
 from harness.store.history import load
 from harness.store.log import LogWriter, read_events
-from tests.histories.builder import good_run
 
 
 def test_a_lone_surrogate_becomes_a_question_mark(tmp_path: Path):

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.model.outcome import Deferral, Outcome, Population, Proto, Stage, UserOp
 from harness.model.plan import Arm, CheckSpec, FaultSpec, LoadSpec, Plan
-from tests.histories.builder import SECOND, ArmBuilder, Attempt, Mail, ns
+from harness.selftest.builder import SECOND, ArmBuilder, Attempt, Mail, ns
 
 WARMUP, BURST, TAIL_S = 20.0, 26.0, 6.0
 ELASTIC, SENDERS, PROBES = 480, 12, 8
@@ -37,7 +37,7 @@ def friday_plan() -> Plan:
     checks = (
         *(CheckSpec(n, {}) for n in names),
         CheckSpec("delivery-latency", {"p99_ms_max": 60000}),
-        CheckSpec("rate-control", {}, ("1x-limit", "2x-limit")),
+        CheckSpec("rate-control", {"client_mails_max": 6, "client_window_s": 5}, ("1x-limit", "2x-limit")),
     )
     return Plan(
         name="friday-burst", title="Friday burst", question="Does doubling the mx pods double the intake but not the goodput?",
@@ -70,18 +70,28 @@ def kill_plan() -> Plan:
     return replace(plan, name="mx-pod-kill", title="mx pod killed", arms=arms, checks=checks, faults=(fault,), findings=())
 
 
-def friday_arm(plan: Plan, name: str, block: int) -> ArmBuilder:
-    """One arm in which nothing went wrong; intake follows the arm's variants. A copy of its own for each caller."""
-    made: ArmBuilder = pickle.loads(_made(plan.arm(name).variants, name, block, plan.users))
+def drain_plan() -> Plan:
+    """One arm in which the node of the mx pod is drained."""
+    plan = kill_plan()
+    fault = FaultSpec("drain-mx", "drain", {"component": "mx", "nodes": 1}, {}, {"at_s": 14}, 60)
+    return replace(plan, name="mx-drain", title="the node of an mx pod drained", arms=plan.arms[:1], faults=(fault,))
+
+
+def friday_arm(plan: Plan, name: str, block: int, burst: int = ELASTIC) -> ArmBuilder:
+    """One arm in which nothing went wrong; intake follows the arm's variants. A copy of its own for each caller.
+
+    :param burst: mails of the elastic senders together.
+    """
+    made: ArmBuilder = pickle.loads(_made(plan.arm(name).variants, name, block, plan.users, burst))
     return made
 
 
 @cache
-def _made(variants: tuple[str, ...], name: str, block: int, users: int) -> bytes:
-    return pickle.dumps(_make(variants, name, block, users))
+def _made(variants: tuple[str, ...], name: str, block: int, users: int, burst: int) -> bytes:
+    return pickle.dumps(_make(variants, name, block, users, burst))
 
 
-def _make(variants: tuple[str, ...], name: str, block: int, users: int) -> ArmBuilder:
+def _make(variants: tuple[str, ...], name: str, block: int, users: int, burst: int) -> ArmBuilder:
     pods = 2 if "mx-2x" in variants else 1
     limited = "shared-limit" in variants
     jitter = random.Random(f"{name}-{block}")
@@ -90,9 +100,9 @@ def _make(variants: tuple[str, ...], name: str, block: int, users: int) -> ArmBu
     arm = ArmBuilder(name, block, users)
     arm.senders = [f"list{i}@out{i}.example.net" for i in range(SENDERS)] + ["friend@example.com", "colleague@example.com"]
     arm.clients = [f"198.51.100.{i + 1}" for i in range(len(arm.senders))]
-    burst_s = ELASTIC / intake
-    _elastic(arm, intake, limited)
-    _steady(arm, burst_s)
+    burst_s = burst / intake
+    _elastic(arm, burst, intake, limited)
+    _steady(arm, burst, burst_s)
     delivered = _deliver(arm)
     end = max([*delivered.values(), BURST + burst_s + TAIL_S]) + 4
     _phases(arm, burst_s, end, pods)
@@ -103,9 +113,9 @@ def _make(variants: tuple[str, ...], name: str, block: int, users: int) -> ArmBu
     return arm
 
 
-def _elastic(arm: ArmBuilder, intake: float, limited: bool) -> None:
+def _elastic(arm: ArmBuilder, burst: int, intake: float, limited: bool) -> None:
     rng = random.Random(7)
-    for i in range(ELASTIC):
+    for i in range(burst):
         t = BURST + i / intake
         rcpt = rng.randrange(arm.users)
         mail = Mail(i + 1, BURST, i % SENDERS, Population.ELASTIC, [rcpt], size=rng.randrange(800, 20000))
@@ -118,10 +128,10 @@ def _elastic(arm: ArmBuilder, intake: float, limited: bool) -> None:
         arm.mails.append(mail)
 
 
-def _steady(arm: ArmBuilder, burst_s: float) -> None:
+def _steady(arm: ArmBuilder, burst: int, burst_s: float) -> None:
     for i in range(int((BURST + burst_s + TAIL_S - WARMUP) * 2)):
         due = WARMUP + i / 2
-        mail = Mail(ELASTIC + i + 1, due, SENDERS + i % 2, Population.STEADY, [i % PROBES])
+        mail = Mail(burst + i + 1, due, SENDERS + i % 2, Population.STEADY, [i % PROBES])
         mail.attempts.append(Attempt(i % PROBES, due + 0.002, due + 0.06))
         arm.mails.append(mail)
 
@@ -232,3 +242,24 @@ def plant_kill(arm: ArmBuilder, t: float = 40.0) -> None:
     arm.event("observe.log", "pod", t + 6, pod="mx-0", component="mx", uid="uid-mx-0-b", node="worker", phase="Running", ready=True, restarts=0, ips=["10.244.1.9"])
     arm.event("observe.log", "endpoints", t + 0.5, service="mx", ready=[])
     arm.event("observe.log", "endpoints", t + 6, service="mx", ready=["10.244.1.9"])
+
+
+def plant_drain(arm: ArmBuilder, t: float = 40.0) -> None:
+    """The node ``worker`` drained at second ``t``: mx and filter move to ``worker2``, where the mailboxes are."""
+    plant_kill(arm, t)
+    moved = {"mx-0": "uid-mx-0", "filter-0": "uid-filter-0"}
+    for kind in ("pods_at_start", "pods_at_end"):
+        for pod in arm.of("conductor.log", kind)[0]["pods"]:
+            at_home = kind == "pods_at_start" and pod["name"] in moved
+            pod.update(node="worker" if at_home else "worker2", daemonset=False)
+            if kind == "pods_at_end" and pod["name"] in moved:
+                pod["uid"] = f"{moved[pod['name']]}-b"
+    for event in arm.of("faults.log", "fault"):
+        event.update(name="drain-mx", fault="drain", targets=["worker"])
+        if event["edge"] == "begin":
+            event["detail"] = {"pods": [{"name": n, "uid": u, "node": "worker"} for n, u in moved.items()]}
+        elif event["edge"] == "evidence":
+            event["detail"] = {"left": dict(moved), "refused_by_budgets": 1}
+    for at, uid, ready in ((5.0, "uid-filter-0", True), (t + 6, "uid-filter-0-b", True)):
+        arm.event("observe.log", "pod", at, pod="filter-0", component="filter", uid=uid, node="worker2" if at > t else "worker", phase="Running",
+                  ready=ready, restarts=0, ips=["10.244.1.7"])

@@ -1,7 +1,7 @@
 """Writes real run directories, through the real store, from a small mutable model of what happened.
 
-    run = good_run(tmp_path)                        # a friday burst, arms 1x and 2x, everything well, sealed
-    b = HistoryBuilder(tmp_path, friday_plan())     # the same, to be spoilt first
+    run = good_run(root)                            # a friday burst, arms 1x and 2x, everything well, sealed
+    b = HistoryBuilder(root, friday_plan())         # the same, to be spoilt first
     b.arm("1x").lose(7)
     run = b.write()
 
@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.model.outcome import Deferral, MailFlag, Outcome, Population, Proto, Stage
 from harness.model.plan import Plan
@@ -27,6 +29,8 @@ from harness.store.run import ArmDir, RunDir
 ARM_BEGIN = 5_000.0
 DOMAIN = "example.org"
 SECOND = 1_000_000_000
+#: Columns of rows that hold the writer's clock.
+_TIMES = ("t", "t_start", "t_end")
 
 
 def ns(t: float) -> int:
@@ -85,6 +89,10 @@ class Mail:
     attempts: list[Attempt] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     sight: float | None = None
+    sha: bytes = b""  #: canonical hash it is offered with
+
+    def __post_init__(self) -> None:
+        self.sha = self.sha or sha_of(self.number)
 
     @property
     def t_ok(self) -> float:
@@ -107,6 +115,7 @@ class ArmBuilder:
     expected: list[str] = field(default_factory=lambda: ["conductor.log", "load-1.log", "observe.log", "census.log"])
     unclosed: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
+    jumps: dict[str, tuple[float, float]] = field(default_factory=dict)  #: log → (from this second on, its clock is so far off)
 
     @property
     def recipients(self) -> list[str]:
@@ -130,7 +139,7 @@ class ArmBuilder:
     def inbox(self, mail: Mail, rcpt: int, **more: Any) -> Copy:
         """Put a copy of ``mail`` into the mailbox of recipient ``rcpt`` and return it."""
         address = self.recipients[rcpt]
-        copy = Copy("mailbox", f"{address}/INBOX", address, sha_of(mail.number).hex(), uid=1000 + len(mail.copies), **more)
+        copy = Copy("mailbox", f"{address}/INBOX", address, mail.sha.hex(), uid=1000 + len(mail.copies), **more)
         mail.copies.append(copy)
         return copy
 
@@ -163,7 +172,7 @@ class ArmBuilder:
 
     def leave_queued(self, number: int, queue: str = "deferred") -> None:
         mail = self.mail(number)
-        mail.copies = [Copy("queue", f"mx-0:{queue}", self.recipients[r], sha_of(number).hex(), queue=queue) for r in mail.rcpts]
+        mail.copies = [Copy("queue", f"mx-0:{queue}", self.recipients[r], mail.sha.hex(), queue=queue) for r in mail.rcpts]
         mail.sight = None
 
     def bounce(self, number: int) -> None:
@@ -233,22 +242,29 @@ class ArmBuilder:
         for second in sorted({e["t"] // SECOND for e in events} | set(rows)):
             for e in events:
                 if last < e["t"] // SECOND <= second:
-                    writer.event(**e)
+                    writer.event(**{**e, "t": self._told(log, e["t"])})
             last = second
             writer.flush()
             for block_type, chunk in rows.get(second, []):
-                writer.rows(block_type, chunk)
+                for name in (n for n in chunk.dtype.names or () if n in _TIMES):
+                    chunk[name] = [self._told(log, int(t)) for t in chunk[name]]
+                writer.rows(block_type, chunk.tobytes())
         if log in self.unclosed:
             writer.flush()
-            writer._fd = -1
+            writer.abandon()
         writer.close()
 
-    def _rows(self) -> dict[int, list[tuple[int, bytes]]]:
+    def _told(self, log: str, t: int) -> int:
+        """What the clock of ``log``'s writer says at ``t``."""
+        at, by_s = self.jumps.get(log, (0.0, 0.0))
+        return t + round(by_s * SECOND) if t >= ns(at) else t
+
+    def _rows(self) -> dict[int, list[tuple[int, NDArray[np.void]]]]:
         """Packed rows by second: offers when due, invokes and dones as they happened."""
         out: dict[int, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
         for m in self.mails:
             for r in m.rcpts:
-                row = (m.number, ns(m.t_due), r, m.sender, m.size, m.population, m.flags, 0, sha_of(m.number))
+                row = (m.number, ns(m.t_due), r, m.sender, m.size, m.population, m.flags, 0, m.sha)
                 out[ns(m.t_due) // SECOND][2].append(row)
             for r in m.rcpts:
                 for n, a in enumerate((a for a in m.attempts if a.rcpt == r), 1):
@@ -259,7 +275,7 @@ class ArmBuilder:
         for op in self.userops:
             out[op[1] // SECOND][5].append(op)
         dtypes = {2: OFFER, 3: INVOKE, 4: DONE, 5: USEROP}
-        return {s: [(k, np.array(rows, dtype=dtypes[k]).tobytes()) for k, rows in sorted(kinds.items())] for s, kinds in out.items()}
+        return {s: [(k, np.array(rows, dtype=dtypes[k])) for k, rows in sorted(kinds.items())] for s, kinds in out.items()}
 
     def _sights(self) -> None:
         for m in self.mails:
@@ -285,15 +301,20 @@ class ArmBuilder:
 class HistoryBuilder:
     """One run directory in the making.
 
-    :param root: where the run directory goes (a ``tmp_path``).
-    :param plan: the plan that was run; the arms it names are made well (see ``tests/histories/friday.py``).
+    :param root: where the run directory goes.
+    :param plan: the plan that was run; the arms it names are made well (see ``harness.selftest.friday``).
+    :param arms: only these arms of it. :param burst: mails of the elastic senders in each arm.
     """
 
-    def __init__(self, root: Path, plan: Plan | None = None, *, blocks: int = 1, meta: dict[str, Any] | None = None) -> None:
-        from tests.histories.friday import META, friday_arm, friday_plan
+    def __init__(
+        self, root: Path, plan: Plan | None = None, *, blocks: int = 1, meta: dict[str, Any] | None = None, arms: Sequence[str] = (),
+        burst: int = 480,
+    ) -> None:
+        from harness.selftest.friday import META, friday_arm, friday_plan
 
         self.root, self.plan, self.meta = root, plan or friday_plan(), {**META, **(meta or {})}
-        self.arms = [friday_arm(self.plan, a.name, block) for block in range(1, blocks + 1) for a in self.plan.arms]
+        names = arms or self.plan.arm_names
+        self.arms = [friday_arm(self.plan, name, block, burst) for block in range(1, blocks + 1) for name in names]
 
     def arm(self, name: str, block: int = 1) -> ArmBuilder:
         return next(a for a in self.arms if a.name == name and a.block == block)
@@ -318,7 +339,7 @@ def good_run(root: Path, **more: Any) -> RunDir:
 
 def kill_run(root: Path, *, lossy: bool = True) -> RunDir:
     """``mx-pod-kill``: one mx pod killed at second 40; on the emptyDir its queue is gone with 30 mails (``lossy``)."""
-    from tests.histories.friday import kill_plan, plant_kill
+    from harness.selftest.friday import kill_plan, plant_kill
 
     b = HistoryBuilder(root, kill_plan())
     for arm in b.arms:
