@@ -253,8 +253,9 @@ def recover_command(given: str, **target_args: str | None) -> int:
     Example:
       mailgale recover latest
     """
-    checkout, progress, run = Checkout.find(), make_progress(), find_run(given)
+    checkout, progress = Checkout.find(), make_progress()
     target = target_for(checkout, progress, TargetOptions(**target_args), start=False)
+    run = find_run(given)
     with checkout.lock("run"):
         done = clear(run, target, checkout, progress)
         forget_secrets(checkout)

@@ -32,7 +32,7 @@ class Content:
 def contents() -> tuple[Content, ...]:
     """Messages of every kind that the generator knows; the same each time."""
     messages = Messages(7, Params(size_max_bytes=20_000), ["user1@example.org"], ["a@example.net"], PREFIX)
-    messages.senders.append("sender@example.net")
+    messages.senders = ["sender@example.net"]
     made = [messages.make(Population.ELASTIC, n, 0, 0) for n in range(_COUNT)]
     return tuple(Content(messages.render(m), messages.sha(m), m.template.kind.startswith("utf-8")) for m in made)
 

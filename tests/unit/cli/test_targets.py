@@ -14,6 +14,7 @@ from harness.cluster import kind, tools
 #: Every command that may change a cluster, and those that only look at one.
 COMMANDS = (
     ("stack", "up"), ("stack", "down"), ("stack", "status"), ("run", "mx-pod-kill"), ("rehearse", "mx-pod-kill"), ("preflight", "mx-pod-kill"),
+    ("recover",), ("dns", "count", "example.net", "--pod", "mx-0", "--libc", "glibc"),
 )
 IDS = [" ".join(c) for c in COMMANDS]
 
@@ -92,4 +93,4 @@ def test_every_command_that_takes_a_target_is_held_against_these_tests():
     found = {name for name, one in border.cli.commands.items() if any(p.name == "context" for p in one.params)}
     found |= {f"{g} {n}" for g, group in border.cli.commands.items() for n, c in getattr(group, "commands", {}).items()
               if any(p.name == "context" for p in c.params)}
-    assert found == {" ".join(c) if c[0] == "stack" else c[0] for c in COMMANDS}
+    assert found == {" ".join(c[:2]) if c[0] in ("stack", "dns") else c[0] for c in COMMANDS}
