@@ -29,7 +29,7 @@ MAILGALE = Path(sys.executable).parent / "mailgale"
 def small_plan(checkout: Checkout, folder: Path, name: str) -> Path:
     """mx-pod-kill with less mail, under a name of its own."""
     text = (checkout.root / "experiments" / "mx-pod-kill.yaml").read_text()
-    for old, new in (("backlog_per_sender: 30", "backlog_per_sender: 20"), ("users: 200", "users: 40")):
+    for old, new in (("backlog_per_sender: 30", "backlog_per_sender: 12"), ("queue_acked: 200", "queue_acked: 60"), ("users: 200", "users: 40")):
         assert old in text
         text = text.replace(old, new)
     plan = folder / f"{name}.yaml"
