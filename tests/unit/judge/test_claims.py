@@ -61,6 +61,7 @@ def slow_second_pod(b: HistoryBuilder) -> None:
         b.arms.append(twin)
 
 
+@pytest.mark.slow
 def test_t15_without_effect(say):
     assert say(t15, slow_second_pod).result == ClaimResult.UNDECIDED
     assert say(t15, slow_second_pod, blocks=6).result == ClaimResult.REFUTED

@@ -195,6 +195,7 @@ def test_faults_and_what_their_victims_held(tmp_path: Path):
     assert arm.custody > 50
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     checkout = Checkout(tmp_path / "checkout")
     (checkout.runs).mkdir(parents=True)

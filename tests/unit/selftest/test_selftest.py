@@ -47,6 +47,7 @@ def test_a_loss_of_1_in_10_000_is_seen():
     assert "3 acknowledged mails of 30" in row.reason
 
 
+@pytest.mark.slow
 def test_good_histories_do_not_fail():
     seen = [judge_good(n) for n in range(40)]
     assert [s for s in seen if s[1] != Status.PASS.name] == []
@@ -62,6 +63,7 @@ def test_quick_as_the_command_runs_it(tmp_path):
     assert next(r for r in found["rows"] if r["kind"] == "good")["seen"] == "300 PASS, 0 INCONCLUSIVE, 0 FAIL"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defect", LIVE, ids=lambda d: d.name)
 def test_over_real_sockets(defect):
     assert [r for r in live_row(defect) if not r.well] == []
