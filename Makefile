@@ -1,6 +1,6 @@
 # make rehearse   from a fresh machine to a verdict: the Friday burst        (arguments: ARMS=all BLOCKS=6)
 # make test       every test, the ones on the real cluster included
-# make test-fast  every test that needs no cluster
+# make test-fast  every quick test: no cluster, no server
 # make bench      the figures, product and peers side by side       (BENCH_ARGS=--ten-million; about 10 minutes)
 # make setup      .venv/bin/mailgale
 .DEFAULT_GOAL := help
