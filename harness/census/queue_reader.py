@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,7 +32,11 @@ SIDECAR = "queue-status"
 _DEPTH_MAX = 3
 _EXEC_S = 60.0
 #: Directories that are not there are an error; files that go while they are counted are none.
-_COUNT = 'for q in "$@"; do [ -d "$q" ] || { echo "no $q" >&2; exit 3; }; done; find "$@" -type f -printf "%H\\n" 2>/dev/null; true'
+#: Of incoming only what is marked as whole.
+_COUNT = (
+    'for q in "$@"; do [ -d "$q" ] || { echo "no $q" >&2; exit 3; }; done;'
+    ' find "$@" -type f \\( -perm -u+x -o ! -path "*/incoming/*" \\) -printf "%H\\n" 2>/dev/null; true'
+)
 
 
 class Place(Protocol):
@@ -43,7 +49,10 @@ class Place(Protocol):
     def orphan(self) -> bool: ...
 
     def files(self) -> Iterator[tuple[str, str, bytes]]:
-        """(queue, file name, octets) of every queue file. Raises OSError or MailgaleError when the spool cannot be read."""
+        """(queue, file name, octets) of every queue file; no octets of one that is not whole (:func:`is_whole`).
+
+        Raises OSError or MailgaleError when the spool cannot be read.
+        """
         ...
 
     def counts(self) -> dict[str, int]:
@@ -66,14 +75,15 @@ class DirectoryPlace:
             if (path.name, queue) not in seen:
                 seen.add((path.name, queue))
                 try:
-                    yield queue, path.name, path.read_bytes()
+                    yield queue, path.name, path.read_bytes() if is_whole(queue, path.stat().st_mode) else b""
                 except FileNotFoundError:
                     continue
 
     def counts(self) -> dict[str, int]:
         found = dict.fromkeys(QUEUES, 0)
-        for queue, _ in _walk(self.path):
-            found[queue] += 1
+        for queue, path in _walk(self.path):
+            with suppress(FileNotFoundError):
+                found[queue] += is_whole(queue, path.stat().st_mode)
         return found
 
 
@@ -98,7 +108,7 @@ class PodPlace:
                     handle = tar.extractfile(member) if member.isfile() else None
                     if handle is not None:
                         queue, _, rest = member.name.removeprefix("./").partition("/")
-                        yield queue, rest.rpartition("/")[2], handle.read()
+                        yield queue, rest.rpartition("/")[2], handle.read() if is_whole(queue, member.mode) else b""
         except tarfile.TarError as error:
             raise MailgaleError(f"what tar sent does not read: {error}", where=f"{self.namespace}/{self.pod}") from None
 
@@ -137,6 +147,15 @@ def _walk(spool: Path) -> Iterator[tuple[str, Path]]:
 def _unless_gone(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def is_whole(queue: str, mode: int) -> bool:
+    """Whether Postfix has marked a queue file as whole, which it does before it acknowledges the mail.
+
+    One in ``incoming`` without the mark is being received, or was when its writer was killed: the sender has no answer and tries again, and
+    qmgr never touches it. Source: Postfix src/global/mail_queue.h, MAIL_QUEUE_STAT_READY; src/global/mail_open_ok.c.
+    """
+    return queue != "incoming" or bool(mode & stat.S_IXUSR)
 
 
 def is_spool(path: Path) -> bool:

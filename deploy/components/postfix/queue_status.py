@@ -3,12 +3,15 @@
 Answers ``{"incoming": n, "active": n, "deferred": n, "hold": n, "corrupt": n, "oldest_s": seconds}``. It counts directory entries
 (hashed queues included) and opens none of them; the age of the oldest mail comes from its queue ID, which with
 ``enable_long_queue_ids`` begins with the time of arrival (Postfix 3.10 src/global/mail_queue.h). So a request costs about 1 ms for
-1,000 mails. ``corrupt`` and ``hold`` do not count for the age. A queue that cannot be read answers 503, never zeros.
+1,000 mails. In ``incoming`` only files that Postfix has marked as whole
+count (owner's execute bit: MAIL_QUEUE_STAT_READY in src/global/mail_queue.h): others are being received, or were when their writer was killed, and
+nobody has acknowledged them. ``corrupt`` and ``hold`` do not count for the age. A queue that cannot be read answers 503, never zeros.
 """
 
 import json
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -34,22 +37,25 @@ def arrival_s(queue_id: str) -> int | None:
     return value
 
 
-def names(folder: str) -> Iterator[str]:
-    """File names in ``folder`` and the folders in it. A mail or folder that vanishes meanwhile is no error; ``folder`` itself is."""
+def names(folder: str, whole: bool = False) -> Iterator[str]:
+    """File names in ``folder`` and the folders in it. A mail or folder that vanishes meanwhile is no error; ``folder`` itself is.
+
+    With ``whole`` only those that Postfix has marked as such.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                try:
-                    yield from names(entry.path)
-                except FileNotFoundError:
-                    continue
-            else:
-                yield entry.name
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from names(entry.path, whole)
+                elif not whole or entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR:
+                    yield entry.name
+            except FileNotFoundError:
+                continue
 
 
 def status(spool: str, now: float) -> dict[str, float]:
     """Mails by queue and the age of the oldest in seconds. Raises OSError when a queue cannot be read."""
-    found = {queue: list(names(os.path.join(spool, queue))) for queue in QUEUES}
+    found = {queue: list(names(os.path.join(spool, queue), queue == "incoming")) for queue in QUEUES}
     times = [t for queue in AGEING for name in found[queue] if (t := arrival_s(name)) is not None]
     counts: dict[str, float] = {queue: len(files) for queue, files in found.items()}
     return {**counts, "oldest_s": round(max(0.0, now - min(times)), 1) if times else 0.0}

@@ -65,6 +65,17 @@ def test_an_unfinished_file_in_incoming_was_never_acknowledged(tmp_path):
     assert (found.complete, list(found), found.detail["unfinished"]) == (True, [], 1)
 
 
+@pytest.mark.parametrize(("mode", "copies", "unfinished"), [(0o600, [], 1), (0o700, TO, 0)])
+def test_a_file_in_incoming_counts_once_postfix_marks_it_as_whole(tmp_path, mode, copies, unfinished):
+    """All octets may be there before the mark is: killed then, the mail is not acknowledged, and qmgr never takes it."""
+    root = spool(tmp_path)
+    (root / "incoming/A").write_bytes(queue_file(mail(1), TO))
+    (root / "incoming/A").chmod(mode)
+    found = scopes(root)["incoming"]
+    assert ([c.recipient for c in found], found.detail["unfinished"], found.complete) == (copies, unfinished, True)
+    assert DirectoryPlace(root, "mx-0").counts()["incoming"] == (1 if copies else 0)
+
+
 def test_a_damaged_file_elsewhere_is_salvaged_or_makes_the_scope_incomplete(tmp_path):
     root = spool(tmp_path)
     (root / "corrupt/A").write_bytes(queue_file(mail(1), TO)[:-12])

@@ -57,13 +57,19 @@ def test_other_names_have_no_arrival(module: ModuleType, name: str) -> None:
 
 
 def test_hashed_queues_are_counted_whole(module: ModuleType, spool: Path) -> None:
-    (spool / "incoming" / QUEUE_ID).touch()
+    (spool / "incoming" / QUEUE_ID).touch(0o700)
     for folder in "0", "A":
         (spool / "deferred" / folder).mkdir()
         (spool / "deferred" / folder / f"4jYKxt6bVhz6HP{folder}").touch()
     (spool / "hold" / "4aYKxr6bVhz6HPr").touch()  # far older, but held: not ageing
     found = module.status(str(spool), ARRIVED + 10)
     assert found == {"incoming": 1, "active": 0, "deferred": 2, "hold": 1, "corrupt": 0, "oldest_s": 10}
+
+
+def test_a_mail_that_is_being_received_is_not_in_the_queue_yet(module: ModuleType, spool: Path) -> None:
+    """Postfix sets the execute bit when all of it is there; a kill in between leaves such a file for ever."""
+    (spool / "incoming" / QUEUE_ID).touch(0o600)
+    assert module.status(str(spool), ARRIVED + 10)["incoming"] == 0
 
 
 def test_an_empty_queue_has_no_age(url: str) -> None:
