@@ -37,9 +37,9 @@ def small_plan(checkout: Checkout, folder: Path, name: str) -> Path:
     return plan
 
 
-def newest(checkout: Checkout, name: str) -> RunDir | None:
-    """The last run of a plan."""
-    found = sorted(p for p in checkout.runs.glob(f"*-{name}-*") if (p / "run.json").is_file())
+def newest(checkout: Checkout, name: str, before: frozenset[Path] = frozenset()) -> RunDir | None:
+    """The last run of a plan, but for those that earlier sessions left."""
+    found = sorted(p for p in checkout.runs.glob(f"*-{name}-*") if p not in before and (p / "run.json").is_file())
     return RunDir.open(found[-1]) if found else None
 
 
@@ -66,13 +66,14 @@ class Twice:
 def twice(cluster: Target, checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twice]:
     lifecycle.down_all(cluster, checkout, SilentProgress())
     plan = small_plan(checkout, tmp_path_factory.mktemp("plan"), "small-again")
+    before_all = frozenset(checkout.runs.glob("*-small-again-*"))
     output = (plan.parent / "first.out").open("w+")
     process = subprocess.Popen([str(MAILGALE), "run", str(plan), "--fresh"], stdout=output, stderr=subprocess.STDOUT, text=True)
     try:
 
         def in_second() -> RunDir | None:
             assert process.poll() is None, "the run ended before its second arm was loaded"
-            run = newest(checkout, "small-again")
+            run = newest(checkout, "small-again", before_all)
             if run is None or len(run.arm_dirs()) < 2:
                 return None
             arms = {(a.block, a.name): a for a in run.arm_dirs()}
