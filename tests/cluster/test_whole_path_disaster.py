@@ -48,11 +48,12 @@ def disaster(cluster: Target, checkout: Checkout, tmp_path_factory: pytest.TempP
     assert checkout.cluster_name in victim, "a node that is not of this checkout"
     plan = small_plan(checkout, tmp_path_factory.mktemp("plan"), NAME)
     output = (plan.parent / "out").open("w+")
+    earlier = frozenset(checkout.runs.glob(f"*-{NAME}-*"))
     process = subprocess.Popen([str(MAILGALE), "run", str(plan), "--fresh"], stdout=output, stderr=subprocess.STDOUT, text=True)
 
     def in_load() -> RunDir | None:
         assert process.poll() is None, "the run ended before it was loaded"
-        run = newest(checkout, NAME)
+        run = newest(checkout, NAME, earlier)
         return run if run is not None and any(loading(a) for a in run.arm_dirs()) else None
 
     try:
