@@ -64,7 +64,7 @@ def difference(run: RunDir, plan: Plan, meta: Mapping[str, Any], order: Order) -
         "the host was started again since, so its clock is another": bool(boot) and boot == boot_id(),
         "it ran on another cluster": _uid(before) == _uid(meta) != "",
         "the images are others": before.get("images") == meta.get("images"),
-        "the source has changed": before.get("source") == meta.get("source"),
+        "the source has changed": _source(before) == _source(meta) != "",
         "the versions are others": before.get("versions") == meta.get("versions"),
     }
     return next((what for what, holds in same.items() if not holds), "")
@@ -98,6 +98,12 @@ def _begun(run: RunDir) -> int:
     """Names tell the second only."""
     anchor = run.head.get("anchor")
     return int(anchor.get("wall_ns", 0)) if isinstance(anchor, Mapping) else 0
+
+
+def _source(meta: Mapping[str, Any]) -> str:
+    """The hash of what a run is made of; a commit that changes only words or tests is no other source."""
+    source = meta.get("source")
+    return str(source.get("sha256", "")) if isinstance(source, Mapping) else ""
 
 
 def _uid(meta: Mapping[str, Any]) -> str:
