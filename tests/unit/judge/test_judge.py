@@ -46,6 +46,13 @@ def test_a_planted_defect_must_fail_and_only_there(tmp_path: Path):
     assert "the planted defect was not found" in verdict.sentence
 
 
+def test_a_planted_defect_that_is_not_found_in_half_an_arm_shows_nothing(tmp_path: Path):
+    """As after Ctrl-C: what did not come to its end cannot have failed."""
+    run = kill_run(tmp_path, lossy=False)
+    (run.path / "arms" / "1-queue-on-emptydir" / "faults.log").unlink()
+    assert judge(run.path).status == Status.INCONCLUSIVE
+
+
 @pytest.mark.parametrize("spoil", [
     lambda a: a.saturate_generator(), lambda a: a.saturate_host(), lambda a: a.cut_log("load-1.log", 35),
     lambda a: a.absent.add("observe.log"), lambda a: a.unread("mailbox", "user1@example.org/INBOX"),
