@@ -37,7 +37,8 @@ def effective(plan: Plan, verdict: Verdict, unsound_arms: frozenset[str] = froze
 
 def overall(plan: Plan, verdicts: Sequence[Verdict]) -> Status:
     """The worst of all; INCONCLUSIVE at best while an arm lacks one of the checks of EVIDENCE or a planted defect's check."""
-    statuses = [effective(plan, v, unsound(verdicts)) for v in verdicts]
+    doubtful = unsound(verdicts)
+    statuses = [effective(plan, v, doubtful) for v in verdicts]
     made = {(v.arm, v.check) for v in verdicts}
     for label in {v.arm for v in verdicts}:
         wanted = (*EVIDENCE, *(plan.arm(plain_arm(label)).expect_fail if plain_arm(label) in plan.arm_names else ()))
@@ -52,7 +53,8 @@ def sentence(plan: Plan, verdicts: Sequence[Verdict], status: Status) -> str:
         planted = [v for v in verdicts if v.status == Status.FAIL]
         found = f"; {', '.join(dict.fromkeys(v.check for v in planted))} failed where the plan says that it must" if planted else ""
         return f"PASS: all {len(verdicts)} checks hold in {len(arms)} arm{'' if len(arms) == 1 else 's'}{found}."
-    decided = [v for v in verdicts if effective(plan, v, unsound(verdicts)) == status]
+    doubtful = unsound(verdicts)
+    decided = [v for v in verdicts if effective(plan, v, doubtful) == status]
     parts = [f"{v.check} in {v.arm} ({_why(v)})" for v in decided[:_SHOWN]]
     more = f", and {len(decided) - _SHOWN} more" if len(decided) > _SHOWN else ""
     return f"{status.name}: {'; '.join(parts) or 'there is nothing to judge'}{more}."

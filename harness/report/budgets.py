@@ -8,7 +8,7 @@ from typing import Any
 from harness.model.plan import Plan
 from harness.report.series import ArmData
 from harness.report.sheet import Pairs
-from harness.report.text import duration, number
+from harness.report.text import duration, mapping, number
 
 #: From images on the nodes to mail through the edge, on 2 cores.
 STACK_READY_S = 60.0
@@ -18,7 +18,7 @@ MEMORY_GIB = {"minimal": 6.0}
 
 def budgets(plan: Plan, meta: Mapping[str, Any], arms: Sequence[ArmData]) -> Pairs:
     """Name → what was used, and of how much. What was not recorded is left out."""
-    recorded = {k: v for k, v in _mapping(meta.get("timings")).items() if isinstance(v, int | float)}
+    recorded = {k: v for k, v in mapping(meta.get("timings")).items() if isinstance(v, int | float)}
     blocks = max((arm.block for arm in arms), default=1)
     seconds = sum(v for k, v in recorded.items() if "/" in k)
     offered = sum(float(end.get("offered") or 0) for arm in arms for end in arm.events("load_end"))
@@ -39,10 +39,6 @@ def _used(name: str, used: float, allowed: float, shown: Any) -> Pairs:
 
 def _memory_gib(meta: Mapping[str, Any], arms: Sequence[ArmData]) -> float:
     """All memory but the least that was ever available; 0 where it was not sampled."""
-    whole = _mapping(meta.get("host")).get("memory_bytes")
+    whole = mapping(meta.get("host")).get("memory_bytes")
     free = [int(e["mem_available_bytes"]) for arm in arms for e in arm.events("host") if e.get("mem_available_bytes")]
     return round((whole - min(free)) / 2**30, 2) if isinstance(whole, int | float) and free else 0.0
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else {}

@@ -11,7 +11,7 @@ from harness.report.arms_over_time import Table
 from harness.report.figures_table import value_text
 from harness.report.series import ArmData
 from harness.report.sheet import Pairs
-from harness.report.text import duration, label, number, plain
+from harness.report.text import duration, label, mapping, number, plain
 from harness.store.sessions import Session
 
 _ORDER = ("setup", "images", "deploy", "isolation", "load", "heal", "settle", "census")
@@ -51,9 +51,9 @@ def tested(plan: Plan, head: Mapping[str, Any], meta: Mapping[str, Any]) -> Pair
         ("Seed", str(plan.seed)),
         ("Time scale", number(plan.time_scale)),
         ("Mailboxes", number(plan.users)),
-        *_source(_mapping(meta.get("source"))),
-        *_host(_mapping(meta.get("host"))),
-        ("Versions", ", ".join(f"{name} {plain(version)}" for name, version in sorted(_mapping(meta.get("versions")).items())) or "not recorded"),
+        *_source(mapping(meta.get("source"))),
+        *_host(mapping(meta.get("host"))),
+        ("Versions", ", ".join(f"{name} {plain(version)}" for name, version in sorted(mapping(meta.get("versions")).items())) or "not recorded"),
     )
 
 
@@ -85,13 +85,9 @@ def _target(target: object) -> str:
     return ", ".join(shown)
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else {}
-
-
 def images(meta: Mapping[str, Any], arms: Sequence[ArmData]) -> Pairs:
     """Every image with its digest: as the conductor recorded it, else as the pods reported it."""
-    found = {name: str(digest) for name, digest in _mapping(meta.get("images")).items()}
+    found = {name: str(digest) for name, digest in mapping(meta.get("images")).items()}
     for arm in arms:
         for event in arm.events("pods_at_start"):
             for pod in event.get("pods") or ():
@@ -138,7 +134,7 @@ def _recorded(meta: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, dict
     """Seconds of the whole run, and of each arm by phase (recorded as ``<block>-<arm>/<phase>``)."""
     whole: dict[str, float] = {}
     arms: dict[str, dict[str, float]] = {}
-    for name, value in sorted({**_mapping(meta.get("timings_s")), **_mapping(meta.get("timings"))}.items(), key=_in_order):
+    for name, value in sorted({**mapping(meta.get("timings_s")), **mapping(meta.get("timings"))}.items(), key=_in_order):
         arm, slash, phase = name.rpartition("/")
         if isinstance(value, (int, float)):
             (arms.setdefault(arm, {}) if slash else whole)[phase] = float(value)
@@ -154,13 +150,13 @@ def _in_order(item: tuple[str, Any]) -> tuple[str, int, str]:
 def unsupported(meta: Mapping[str, Any]) -> Pairs:
     """What this target lacks, so that it was not done."""
     target = meta.get("target")
-    merged = {**_mapping(target.get("unsupported") if isinstance(target, Mapping) else None), **_mapping(meta.get("unsupported"))}
+    merged = {**mapping(target.get("unsupported") if isinstance(target, Mapping) else None), **mapping(meta.get("unsupported"))}
     return tuple(sorted((k, str(v)) for k, v in merged.items()))
 
 
 def held(plan: Plan, meta: Mapping[str, Any]) -> Pairs:
     """What else could have bounded the intake, and was the same in every arm."""
-    return tuple((k.replace("_", " "), str(v)) for k, v in {**plan.held_constant, **_mapping(meta.get("held_constant"))}.items())
+    return tuple((k.replace("_", " "), str(v)) for k, v in {**plan.held_constant, **mapping(meta.get("held_constant"))}.items())
 
 
 def command(plan: Plan, meta: Mapping[str, Any]) -> str:

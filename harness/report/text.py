@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 #: Longest foreign text shown in one place, in characters.
 TEXT_LENGTH_MAX = 2000
@@ -115,3 +117,8 @@ _UNITS = (
     ("_per_s", "per s"), ("_ms", "ms"), ("_ns", "ns"), ("_s", "s"), ("_share", "share"), ("_bytes", "bytes"),
     ("_mib", "MiB"), ("_cores", "cores"), ("_percent", "%"),
 )
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """``value`` with its keys as text; {} where it is no mapping: what was recorded may be anything."""
+    return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else {}
