@@ -52,7 +52,7 @@ examples: setup
 	  code=0; \
 	  $(BIN)/mailgale run "experiments/$$name.yaml" --arms all || code=$$?; \
 	  case $$code in 0|1|5) ;; *) exit $$code ;; esac; \
-	  run=$$(ls -d reports/runs/*-"$$name"-* | sort | tail -n 1); \
+	  run=$$(ls -d reports/runs/*-"$$name"-???? | sort | tail -n 1); \
 	  mkdir -p reports/examples/"$$name"; \
 	  cp "$$run"/report.html "$$run"/summary.md "$$run"/verdict.json "$$run"/junit.xml reports/examples/"$$name"/; \
 	  deploy/picture reports/examples/"$$name"/report.html reports/examples/"$$name"/report.png; \
