@@ -17,7 +17,18 @@ from harness.report.judged import TONES, CheckResult, FindingResult, Judged
 from harness.report.knees import knee_chart
 from harness.report.refusals import refusals
 from harness.report.series import ArmData, Clock
-from harness.report.sheet import ArmsTable, Chart, FindingText, Head, Mark, Matrix, MatrixRow, Named, Reason, Sheet
+from harness.report.sheet import (
+    ArmsTable,
+    Chart,
+    FindingText,
+    Head,
+    Mark,
+    Matrix,
+    MatrixRow,
+    Named,
+    Reason,
+    Sheet,
+)
 from harness.report.text import duration, number, plain
 from harness.report.timeline import draw
 from harness.report.validity import limits, resumption, validity
