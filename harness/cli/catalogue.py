@@ -15,6 +15,7 @@ import yaml
 
 from harness import checks as checks_package
 from harness import claims as claims_package
+from harness.dns.labspec import problem as dns_load_problem
 from harness.errors import PlanError
 from harness.load.params import PARAMETERS, problem
 from harness.model.faults import KINDS
@@ -49,6 +50,7 @@ def catalogue(checkout: Checkout) -> Catalogue:
         load_params=PARAMETERS,
         load_problem=problem,
         stack_params=_stack_params(checkout),
+        dns_load_problem=dns_load_problem,
     )
 
 

@@ -56,14 +56,16 @@ class Arm:
 class LoadSpec:
     """What is sent and read.
 
-    :param scenario: file name in ``scenarios/`` without ``.py``.
-    :param params: the scenario's own parameters; their names and units stand in its docstring.
+    :param scenario: file name in ``scenarios/`` without ``.py``; "" where the load is no mail.
+    :param params: the scenario's own parameters; their names and units stand in its docstring. Of DNS: ``model.dnslab.LabLoad``.
+    :param kind: ``mail``, or ``dns``: queries for names instead, without mail and without its census.
     """
 
     scenario: str
     params: Mapping[str, Any]
     intake_deadline_s: float  #: every offered mail must be accepted by then, from the start of the burst
     settle_s: float  #: longest wait for queues to empty after the load
+    kind: str = "mail"
 
 
 @dataclass(frozen=True)

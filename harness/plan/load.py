@@ -47,7 +47,7 @@ def load_plan(path: Path, catalogue: Catalogue, *, shown_as: str = "") -> Plan:
         seed=block.seed,
         time_scale=block.time_scale,
         users=block.users,
-        load=LoadSpec(block.load.scenario, block.load.params, block.load.intake_deadline_s, block.load.settle_s),
+        load=LoadSpec(block.load.scenario or "", block.load.params, block.load.intake_deadline_s, block.load.settle_s, block.load.kind),
         arms=tuple(_arm(a) for a in block.arms),
         checks=_checks(block, catalogue),
         faults=tuple(names.fault(f) for f in block.faults),
@@ -129,10 +129,9 @@ class _Names:
         c = self.catalogue
         self._known(block.profile, c.profiles, "profile", "profile")
         self._known(block.topology, c.topologies, "topology", "topology")
-        self._known(block.load.scenario, c.scenarios, "scenario", "load", "scenario")
         for i, finding in enumerate(block.findings):
             self._known(finding, c.claims, "finding", "findings", i)
-        self._params(block.load.params, "load", "params")
+        self._load(block)
         for key in block.stack:
             self._known(key, c.stack_params, "parameter of the stack", "stack", key)
         self._check_limits(block)
@@ -143,6 +142,21 @@ class _Names:
         names = set(valid)
         if name not in names:
             raise self.source.error((*self.base, *path), f"there is no {kind} '{name}'", nearest(name, names))
+
+    def _load(self, block: PlanBlock) -> None:
+        load = block.load
+        if load.kind == "mail":
+            if load.scenario is None:
+                raise self.source.error((*self.base, "load"), "'load.scenario' is missing")
+            self._known(load.scenario, self.catalogue.scenarios, "scenario", "load", "scenario")
+            self._params(load.params, "load", "params")
+            return
+        if load.scenario is not None:
+            raise self.source.error((*self.base, "load", "scenario"), f"a load of the kind '{load.kind}' has no scenario")
+        if wrong := self.catalogue.dns_load_problem(load.params):
+            raise self.source.error((*self.base, "load", "params"), wrong)
+        for arm in load.params.get("arms_cells") or ():
+            self._known(arm, {a.name for a in block.arms}, "arm", "load", "params", "arms_cells", arm)
 
     def _params(self, params: Mapping[str, Any], *path: str | int) -> None:
         for name, value in params.items():

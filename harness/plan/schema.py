@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,9 +14,10 @@ class _Strict(BaseModel):
 
 
 class LoadBlock(_Strict):
-    """What is sent and read."""
+    """What is sent and read: mail by a scenario, or (``kind: dns``) queries for names."""
 
-    scenario: Name
+    kind: Literal["mail", "dns"] = "mail"
+    scenario: Name | None = Field(default=None, description="file name in scenarios/ without .py; of mail only")
     intake_deadline_s: float = Field(gt=0, le=86400, description="every offered mail is accepted by then, from the start of the burst")
     settle_s: float = Field(gt=0, le=86400, description="longest wait for queues to empty after the load")
     params: dict[str, Any] = Field(default_factory=dict)

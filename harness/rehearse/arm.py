@@ -29,7 +29,7 @@ from harness.kube.gateway import Mutation
 from harness.load import runner as load_runner
 from harness.model.plan import Arm, Plan
 from harness.model.target import Target
-from harness.rehearse import specs
+from harness.rehearse import dnslab, specs
 from harness.rehearse.children import Child
 from harness.rehearse.journal import Journal
 from harness.rehearse.leftovers import taking_down
@@ -133,27 +133,37 @@ def _run(arm: ArmRun) -> None:
             with arm.phase("isolation"):
                 _isolated(arm, stack)
         _pods(arm, stack, "pods_at_start")
-        with _faults(arm, stack) as faults:
-            with arm.phase("load"):
-                _load(arm, stack)
-            with arm.phase("heal"):
-                _heal(arm, faults)
-        census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
-        with arm.phase("settle"):
-            _answers(arm, stack)
-            _settle(arm, census)
-        with arm.phase("census"):
-            for slow in relief.lift_cpu_limits(stack, record=_recorder(arm)):
-                arm.progress.note(slow)
-            _census(arm, census)
+        if arm.plan.load.kind == "dns":
+            dnslab.measure(arm, stack)
+        else:
+            _mail(arm, stack)
         _pods(arm, stack, "pods_at_end")
         if not observer.stop():
             arm.incident("the observer did not end well: its last samples may be missing", "observe")
         arm.log.check()
 
 
+def _mail(arm: ArmRun, stack: Stack) -> None:
+    """The load with the faults beside it, and what became of its mail."""
+    with _faults(arm, stack) as faults:
+        with arm.phase("load"):
+            _load(arm, stack)
+        with arm.phase("heal"):
+            _heal(arm, faults)
+    census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
+    with arm.phase("settle"):
+        _answers(arm, stack)
+        _settle(arm, census)
+    with arm.phase("census"):
+        for slow in relief.lift_cpu_limits(stack, record=_recorder(arm)):
+            arm.progress.note(slow)
+        _census(arm, census)
+
+
 def _announce_writers(arm: ArmRun) -> None:
     names = ["conductor.log", "observe.log", "load-1.log", "census.log"]
+    if arm.plan.load.kind == "dns":
+        names += dnslab.WRITERS
     if faults_of(arm.plan, arm.arm.name):
         names.append("faults.log")
     arm.log.event("expected_writers", names=names)
@@ -206,7 +216,7 @@ def with_queues(checkout: Checkout) -> tuple[str, ...]:
 def _up(arm: ArmRun) -> Stack:
     return lifecycle.up(
         arm.target, arm.checkout, profile=arm.plan.profile, variants=arm.arm.variants, users=arm.plan.users,
-        time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides=arm.plan.stack_params,
+        time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides=dnslab.stack_params(arm.plan),
         progress=arm.progress, record=_recorder(arm), prepared=arm.images,
     )
 

@@ -189,12 +189,13 @@ class Sheet:
     plan_sha: str
     version: str
     resumed: tuple[str, ...] = ()
+    knees: Chart | None = None
 
     @property
     def contents(self) -> Pairs:
         """Anchor and name of every section that is there."""
         there = (
-            ("findings", "Findings", self.findings), ("compare", "Comparison", self.bars or self.ratios),
+            ("findings", "Findings", self.findings), ("knees", "Knees", self.knees), ("compare", "Comparison", self.bars or self.ratios),
             ("arms", "Figures", self.arms.rows), ("refusals", "Refusals", self.refusals), ("checks", "Checks", True), ("mails", "Mails", self.named),
             ("validity", "Validity", True), ("timelines", "Timelines", self.timelines), ("tested", "What was tested", True),
             ("again", "Do it again", True),

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from harness.errors import StackFailed
+from harness.model.dnslab import DELAYS
+from harness.model.dnslab import PORTS as PORTS_OF_CACHES
 from harness.stack import catalogue
 from harness.stack.control import LABEL, policy
 from harness.stack.render import containers_of, images_of, kustomize
@@ -27,16 +29,22 @@ def minimal() -> list[Manifest]:
     return rendered()
 
 
-def rendered(*variants: str) -> list[Manifest]:
-    return kustomize(CHECKOUT, profile="minimal", variants=variants, namespace="mailgale-x")
+def rendered(*variants: str, profile: str = "minimal") -> list[Manifest]:
+    return kustomize(CHECKOUT, profile=profile, variants=variants, namespace="mailgale-x")
+
+
+@pytest.fixture(scope="module")
+def lab() -> list[Manifest]:
+    return rendered(profile="dns-lab")
 
 
 def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
     return next(m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == name)
 
 
-def test_the_profile_keeps_every_rule(minimal: list[Manifest]) -> None:
+def test_the_profiles_keep_every_rule(minimal: list[Manifest], lab: list[Manifest]) -> None:
     assert faults(minimal) == []
+    assert faults(lab) == []
 
 
 def _drop(path: str) -> Callable[[list[Manifest]], None]:
@@ -78,17 +86,18 @@ def test_each_rule_sees_its_breach(minimal: list[Manifest], plant: Callable[[lis
     assert len(faults(spoilt)) == 1
 
 
-def test_components_say_what_the_manifests_hold(minimal: list[Manifest]) -> None:
+def test_components_say_what_the_manifests_hold(minimal: list[Manifest], lab: list[Manifest]) -> None:
     components = catalogue.components(CHECKOUT)
     said = {w for c in components.values() for w in c.workloads}
-    assert said == {f"{m['kind']}/{m['metadata']['name']}" for m in workloads(minimal)}
+    both = [*minimal, *lab]
+    assert said == {f"{m['kind']}/{m['metadata']['name']}" for m in workloads(both)}
     for one in components.values():
         assert set(one.needs) <= set(components)
         for workload in one.workloads:
-            found = named(minimal, *workload.split("/"))
+            found = named(both, *workload.split("/"))
             assert found["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == one.name
             assert {c["image"].split("/")[1].split(":")[0] for c in containers_of(found)} <= set(one.images)
-    assert {n for c in components.values() for n in c.images} == images_of(minimal)
+    assert {n for c in components.values() for n in c.images} == images_of(both)
 
 
 def test_queues_are_where_the_components_say(minimal: list[Manifest]) -> None:
@@ -142,11 +151,42 @@ def test_a_variant_switches_one_thing(minimal: list[Manifest], variant: str, loo
         assert len(changed) == 1 or variant in ("no-prestop", "ndots-1")
 
 
+def _resolver(name: str) -> Callable[[list[Manifest]], Any]:
+    return lambda m: next(e["value"] for e in pod(named(m, "Deployment", "lab-resolver"))["containers"][0]["env"] if e["name"] == name)
+
+
+def _caches(m: list[Manifest]) -> Any:
+    return named(m, "Deployment", "lab-cache")["spec"]["replicas"]
+
+
+LAB_VARIANTS = [
+    *((f"incoming-tcp-{n}", _resolver("INCOMING_NUM_TCP"), str(n)) for n in (10, 20, 50, 100, 1000)),
+    ("unbound-threads-2", _resolver("UNBOUND_THREADS"), "2"), ("node-caches-16", _caches, 16), ("node-caches-40", _caches, 40),
+]
+
+
+@pytest.mark.parametrize(("variant", "look", "value"), LAB_VARIANTS)
+def test_a_variant_of_the_laboratory_switches_one_thing(lab: list[Manifest], variant: str, look: Callable[[list[Manifest]], Any], value: Any) -> None:
+    made = rendered(variant, profile="dns-lab")
+    assert look(made) == value
+    changed = [a["metadata"]["name"] for a, b in zip(lab, made, strict=True) if a != b]
+    assert len(changed) == (0 if variant == "incoming-tcp-10" else 1)  # 10 is what unbound does anyway
+
+
+def test_the_authority_has_a_zone_for_every_delay_that_a_plan_may_ask_for() -> None:
+    text = (COMPONENTS / "dns-lab" / "authority.Corefile").read_text()
+    assert [int(d) for d in re.findall(r"^d(\d+)\.\{\$LAB_ZONE\}:53", text, re.MULTILINE)] == list(DELAYS)
+    assert [int(d) for d in re.findall(r"delay 1 (\d+)ms", text)] == list(DELAYS)
+    cache = (COMPONENTS / "dns-lab" / "cache.Corefile").read_text()
+    assert {int(p) for p in re.findall(r"^\.:(\d+) ", cache, re.MULTILINE)} - {5399} == set(PORTS_OF_CACHES.values())
+
+
 def test_every_variant_is_described_and_tested() -> None:
     described = catalogue.variants(CHECKOUT)
     assert all(described.values())
     assert set(described) == {
         "mx-1x", "mx-2x", "mx-light", "shared-limit", "pod-limit", "queue-on-pvc", "queue-on-emptydir", "no-prestop", "ndots-1",
+        *(name for name, _, _ in LAB_VARIANTS),
     }
 
 
