@@ -20,7 +20,7 @@ from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway, Record
 from harness.kube.guards import CHECKOUT, MANAGED_BY, MANAGER
 from harness.model.target import Target
-from harness.stack import canary, foreign, images, publish, ready, volumes
+from harness.stack import canary, foreign, images, nodecache, publish, ready, volumes
 from harness.stack.deployed import Stack
 from harness.stack.params import Credentials, Params, credentials_of, free_dns_address, make_credentials
 from harness.stack.render import NAMESPACE_LABEL, Manifest, images_of, kustomize, render
@@ -71,6 +71,7 @@ def up(
     with say.stage("render"):
         plain = kustomize(checkout, profile=profile, variants=variants, namespace=namespace)
     _edge_is_free(cluster, target, namespace)
+    nodecache.allow(target, plain, namespace)
     refs = prepared if prepared is not None and set(images_of(plain)) <= set(prepared) else _images(target, checkout, plain, say)
     params = Params(
         namespace, users, time_scale, target.generator_networks, target.pod_networks, overrides=dict(overrides or {}),
@@ -103,7 +104,7 @@ def down(what: Stack | str, *, target: Target | None = None, checkout_id: str = 
     :param what: a Stack, or the name of a namespace together with ``target`` and ``checkout_id``.
     :param fast: kill the pods instead of letting them stop gracefully.
     :raises GuardRefused: not ours.
-    :raises CleanupIncomplete: something is still there after two minutes.
+    :raises CleanupIncomplete: something is still there after two minutes, on the nodes too (see ``nodecache``).
     """
     say = progress or SilentProgress()
     if isinstance(what, Stack):
@@ -118,6 +119,8 @@ def down(what: Stack | str, *, target: Target | None = None, checkout_id: str = 
             _empty(gateway, namespace, fast, say)
         _remove_cluster_scoped(gateway, namespace)
         volumes.remove(cluster.target, namespace)
+        for node in nodecache.clear(cluster.target, namespace):
+            say.note(f"what the node cache of {namespace} had left on {node} is removed")
 
 
 def down_all(target: Target, checkout: Checkout, progress: Progress) -> None:
