@@ -7,7 +7,7 @@ and ``status`` and ``down`` need no state on this host.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -89,12 +89,16 @@ def up(
     return stack
 
 
-def prepare(target: Target, checkout: Checkout, *, profile: str, progress: Progress) -> dict[str, images.Image]:
+def prepare(
+    target: Target, checkout: Checkout, *, profile: str, progress: Progress, variants: Iterable[Sequence[str]] = ()
+) -> dict[str, images.Image]:
     """Build a profile's images and bring them to the nodes, so that each :func:`up` after it only deploys.
 
+    :param variants: sets of variants that will be deployed; some bring components, and so images, of their own.
     :return: the images by name. Errors as of :func:`up`.
     """
-    plain = kustomize(checkout, profile=profile, variants=(), namespace=checkout.namespace("prepare"))
+    sets = dict.fromkeys([(), *map(tuple, variants)])
+    plain = [m for one in sets for m in kustomize(checkout, profile=profile, variants=one, namespace=checkout.namespace("prepare"))]
     return _images(target, checkout, plain, progress)
 
 
@@ -212,7 +216,7 @@ def _rendered(
 
 
 def _wait(stack: Stack, manifests: Sequence[Manifest], progress: Progress) -> None:
-    nodes = [n.labels for n in stack.cluster.nodes() if n.schedulable]
+    nodes = [n.labels for n in stack.cluster.nodes() if n.takes_pods]
     with progress.stage("pods ready"):
         ready.wait_ready(stack.cluster, stack.namespace, ready.expected_of(manifests, nodes), deadline_s=_READY_S, progress=progress)
     canary.prove(stack, deadline_s=_CANARY_S, progress=progress)

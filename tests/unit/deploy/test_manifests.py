@@ -23,7 +23,7 @@ COMPONENTS = ROOT / "deploy" / "components"
 
 
 #: Variants that bring components of their own.
-ADDING = ("node-local-dns",)
+ADDING = ("node-local-dns", "dns-proxy")
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_every_variant_is_described_and_tested() -> None:
     assert all(described.values())
     assert set(described) == {
         "mx-1x", "mx-2x", "mx-light", "shared-limit", "pod-limit", "queue-on-pvc", "queue-on-emptydir", "no-prestop", "ndots-1",
-        "sender-domain-check", "node-local-dns", "node-local-dns-tcp",
+        "sender-domain-check", "node-local-dns", "node-local-dns-tcp", "dns-proxy",
     }
 
 
@@ -169,6 +169,18 @@ def test_node_local_dns_turns_every_pod_to_its_nodes_cache(minimal: list[Manifes
     assert rest == [(pod(w)["dnsConfig"]["searches"], pod(w)["dnsConfig"]["options"]) for w in workloads(minimal) if pod(w).get("dnsPolicy") == "None"]
     added = {f"{m['kind']}/{m['metadata']['name'].partition('-config')[0]}" for m in made} - {f"{m['kind']}/{m['metadata']['name'].partition('-config')[0]}" for m in minimal}
     assert added == {"DaemonSet/node-local-dns", "Service/lab-dns-upstream", "NetworkPolicy/egress-to-node-cache", "PodDisruptionBudget/node-local-dns", "ConfigMap/node-local-dns"}
+
+
+def test_node_caches_run_where_their_image_is(minimal: list[Manifest]) -> None:
+    """Images are brought to nodes that take ordinary pods; a toleration would put a cache where there is none."""
+    assert "tolerations" not in pod(named(rendered("node-local-dns"), "DaemonSet", "node-local-dns"))
+
+
+def test_dns_proxy_stands_before_both_resolvers() -> None:
+    made = rendered("dns-proxy")
+    env = {e["name"]: e.get("value") for e in pod(named(made, "Deployment", "coredns"))["containers"][0]["env"]}
+    assert [env[f"UNBOUND_{n}_SERVICE_HOST"] for n in (0, 1)] == ["$(DNS_PROXY_0_SERVICE_HOST)", "$(DNS_PROXY_1_SERVICE_HOST)"]
+    assert {named(made, "Service", f"dns-proxy-{n}")["spec"]["selector"]["statefulset.kubernetes.io/pod-name"] for n in (0, 1)} == {"dns-proxy-0", "dns-proxy-1"}
 
 
 @pytest.mark.parametrize(("variants", "forced"), [(("node-local-dns",), ["cluster", "reverse"]), (("node-local-dns", "node-local-dns-tcp"), ["cluster", "reverse", "others"])])
