@@ -16,13 +16,13 @@ from harness.chaos.world import FaultFailed
 from harness.errors import NotSupported
 from harness.kube.objects import Pod
 
-__all__ = ["container_kill", "cordon", "drain", "freeze", "kill_pod", "node_stop", "scale"]
+__all__ = ["container_kill", "cordon", "dns_fault", "drain", "freeze", "kill_pod", "node_stop", "scale"]
 
 When = Mapping[str, float] | None
 
 
 def kill_pod(
-    component: str, pods: int = 1, grace_s: int | None = None, victims: list[str] | None = None, fault: str = "",
+    component: str, pods: int = 1, workload: str = "", grace_s: int | None = None, victims: list[str] | None = None, fault: str = "",
     when: When = None, deadline_s: float = 120.0,
 ) -> dict[str, Any]:
     """Delete the pods ``victims``.
@@ -40,7 +40,7 @@ def _kill_pod(f: Fault, grace_s: int | None) -> None:
     before = [f.pod(v) for v in f.victims]
     at_once = grace_s == 0
     processes = {p.name: _processes(f, p) for p in before} if at_once else {}
-    f.arm("whole", workload=f.workload)
+    f.arm_whole(before)
     f.say("begin", pods=[{"name": p.name, "uid": p.uid, "node": p.node} for p in before], grace_s=grace_s)
     for pod in before:
         if not f.world.gateway.delete_pod(pod.name, pod.namespace, grace_s, uid=pod.uid):
@@ -54,7 +54,7 @@ def _kill_pod(f: Fault, grace_s: int | None) -> None:
 
 
 def container_kill(
-    component: str, pods: int = 1, container: str = "", victims: list[str] | None = None, fault: str = "",
+    component: str, pods: int = 1, workload: str = "", container: str = "", victims: list[str] | None = None, fault: str = "",
     when: When = None, deadline_s: float = 120.0,
 ) -> dict[str, Any]:
     """SIGKILL to every process of one container of the pods ``victims``, from outside. kind only.
@@ -68,7 +68,7 @@ def container_kill(
 def _container_kill(f: Fault, container: str) -> None:
     before = [f.pod(v) for v in f.victims]
     found = {p.name: _living(f, p, container) for p in before}
-    f.arm("whole", workload=f.workload)
+    f.arm_whole(before)
     f.say("begin", processes={n: [p.pid for p in ps] for n, ps in found.items()})
     for pod in before:
         f.world.nodes.signal(pod.node, found[pod.name], "KILL")
@@ -88,8 +88,8 @@ def _container_kill(f: Fault, container: str) -> None:
 
 
 def freeze(
-    component: str, pods: int = 1, container: str = "", for_s: float = 20.0, victims: list[str] | None = None, fault: str = "",
-    when: When = None, deadline_s: float = 120.0,
+    component: str, pods: int = 1, workload: str = "", container: str = "", for_s: float = 20.0, victims: list[str] | None = None,
+    fault: str = "", when: When = None, deadline_s: float = 120.0,
 ) -> dict[str, Any]:
     """SIGSTOP to every process of one container of the pods ``victims`` for ``for_s`` seconds. kind only.
 
@@ -102,7 +102,7 @@ def freeze(
 def _freeze(f: Fault, container: str, for_s: float) -> None:
     before = [f.pod(v) for v in f.victims]
     found = {p.name: _living(f, p, container) for p in before}
-    f.arm("whole", workload=f.workload)
+    f.arm_whole(before)
     for pod in before:
         f.arm("thaw", node=pod.node, processes=plain(found[pod.name]))
     f.say("begin", for_s=for_s, processes={n: [p.pid for p in ps] for n, ps in found.items()})
@@ -227,6 +227,35 @@ def _node_stop(f: Fault, for_s: float) -> None:
     f.hold(for_s)
     for node in f.victims:
         f.world.nodes.start(node)
+    f.say("end")
+
+
+def dns_fault(
+    component: str, strike: str, pods: int = 2, qtypes: list[str] | None = None, zones: list[str] | None = None, rate: float = 1.0,
+    delay_s: float = 0.0, for_s: float = 10.0, victims: list[str] | None = None, fault: str = "", when: When = None, deadline_s: float = 120.0,
+) -> dict[str, Any]:
+    """Give the DNS proxies ``victims`` one rule for ``for_s`` seconds (what it may hold: ``harness.dns.faults``).
+
+    Evidence: the proxies' counters of the queries they struck; none is a failed fault. Undone when they hold no rule.
+    """
+    rule = {"fault": strike, "qtypes": qtypes or [], "zones": zones or [], "rate": rate, "delay_s": delay_s}
+    act = partial(_dns_fault, rule=rule, for_s=for_s)
+    return carry_out("dns_fault", act, component=component, victims=victims, fault=fault, when=when, deadline_s=deadline_s)
+
+
+def _dns_fault(f: Fault, rule: Mapping[str, Any], for_s: float) -> None:
+    before = [f.pod(v) for v in f.victims]
+    for pod in before:
+        f.arm("dns_rules", pod=pod.name, uid=pod.uid)
+    f.say("begin", rule=rule, for_s=for_s)
+    for pod in before:
+        f.world.dns.put(pod.name, [rule])
+    f.hold(for_s)
+    found = {p.name: f.world.dns.counters(p.name)["rules"] for p in before}
+    if not any(r["struck"] for rules in found.values() for r in rules):
+        raise FaultFailed(f"the proxies struck no query: {found}", where=f.name)
+    for name, rules in found.items():
+        f.say("evidence", pod=name, rules=rules)
     f.say("end")
 
 

@@ -6,13 +6,14 @@ chaostoolkit calls a run "completed" whose action crashed, so every ending is wr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from chaoslib.exceptions import ActivityFailed
 
+from harness.chaos.targets import workload_of
 from harness.chaos.triggers import wait_for_trigger
 from harness.chaos.undo import Armed
 from harness.chaos.world import LOOK_S, FaultFailed, World, current
@@ -48,6 +49,11 @@ class Fault:
         armed = self.world.undo_log.arm(op, **fields)
         self.armed.append(armed)
         return armed
+
+    def arm_whole(self, victims: Iterable[Pod]) -> None:
+        """Write down that every workload that loses a pod must have all of them again."""
+        for workload in dict.fromkeys(workload_of(p) or self.workload for p in victims):
+            self.arm("whole", workload=workload)
 
     @property
     def left_s(self) -> float:

@@ -65,10 +65,20 @@ def victims(
     _supported(fault, target, component)
     if fault.kind in WORKLOAD_KINDS:
         return tuple(component.workloads) if component else ()
-    mine = [p for p in pods if p.component == name and p.ready and not p.deleting]
+    workload = str(fault.target.get("workload", ""))
+    if workload and component is not None and workload not in component.workloads:
+        raise GuardRefused(f"{name} has no workload '{workload}', only {', '.join(component.workloads)}", where=fault.name)
+    mine = [p for p in pods if p.component == name and p.ready and not p.deleting and workload in ("", workload_of(p))]
     if fault.kind in NODE_KINDS:
         return _pick(fault, seed, _nodes(mine, target), int(fault.target.get("nodes", 1)))
     return _pick(fault, seed, sorted(p.name for p in mine), int(fault.target.get("pods", 1)))
+
+
+def workload_of(pod: Pod) -> str:
+    """``Kind/name`` of the workload that a pod belongs to; a Deployment's pods belong to its ReplicaSets. "" for a pod of its own."""
+    owner: Mapping[str, str] = next(iter(pod.raw.get("metadata", {}).get("ownerReferences") or []), {})
+    kind, name = str(owner.get("kind", "")), str(owner.get("name", ""))
+    return f"Deployment/{name.rpartition('-')[0]}" if kind == "ReplicaSet" else f"{kind}/{name}" if kind else ""
 
 
 def _supported(fault: FaultSpec, target: Target, component: Component | None) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from harness.claims.dns_figures import dns_figures
+from harness.claims import dns_figures as lab
+from harness.claims.dns_layers import dns_figures
 from harness.model.outcome import Deferral, Outcome, Proto, Stage, UserOp
 from harness.store.fates import planted
 from harness.store.history import ArmHistory
@@ -24,8 +25,8 @@ _INFO, _FAIL = int(Outcome.INFO), int(Outcome.FAIL)
 def arm_figures(arm: ArmHistory) -> dict[str, Any]:
     """Name with unit → number, in the report's order."""
     if arm.plan.load.kind == "dns":
-        return dns_figures(arm)
-    found = {**_fates(arm), **_attempts(arm), **_rates(arm), **_queues(arm), **_latencies(arm), **_load(arm)}
+        return lab.dns_figures(arm)
+    found = {**_fates(arm), **_attempts(arm), **_rates(arm), **_queues(arm), **_latencies(arm), **dns_figures(arm), **_load(arm)}
     return {k: _number(v) for k, v in found.items() if v is not None and not (isinstance(v, float) and math.isnan(v))}
 
 

@@ -32,7 +32,10 @@ class FaultKind:
     evidence: str = ""
 
 
-_COMPONENT = {"component": "the component whose pods are the victims", "pods": "how many of its pods (default 1)"}
+_COMPONENT = {
+    "component": "the component whose pods are the victims", "pods": "how many of its pods (default 1)",
+    "workload": "only pods of this one of its workloads, e.g. Deployment/coredns (default: any)",
+}
 
 KINDS: Mapping[str, FaultKind] = {
     "kill_pod": FaultKind(
@@ -92,5 +95,17 @@ KINDS: Mapping[str, FaultKind] = {
         required=("component",),
         targets=("kind",),
         evidence="the engine says exited, later the node is Ready again",
+    ),
+    "dns_fault": FaultKind(
+        summary="Let the DNS proxies before the resolvers delay, drop, refuse or falsify answers for a while, by type, zone and share.",
+        target={"component": "the component that holds the proxies (dns-proxy)", "pods": "how many of them (default 2: every upstream)"},
+        arguments={
+            "strike": "delay, drop, servfail, nxdomain, truncate, refuse-tcp", "qtypes": "types that are struck, e.g. [MX, TXT] (default: all)",
+            "zones": "zones whose names are struck (default: all)", "rate": "share of those queries (default 1)", "delay_s": "seconds, for delay",
+            "for_s": "seconds until the proxies pass everything on again (default 10)",
+        },
+        required=("component", "strike"),
+        ability="dns",
+        evidence="the proxies' own counters of what they struck",
     ),
 }

@@ -15,6 +15,7 @@ from harness.chaos import runner as chaos_runner
 from harness.chaos.runner import ChaosProcess
 from harness.chaos.targets import faults_of, resolve
 from harness.dns.lab import prove_names
+from harness.dns.lookups import LOG as LOOKUPS
 from harness.errors import (
     CleanupIncomplete,
     ClusterFailed,
@@ -31,6 +32,7 @@ from harness.model.plan import Arm, Plan
 from harness.model.target import Target
 from harness.rehearse import dnslab, specs
 from harness.rehearse.children import Child
+from harness.rehearse.dnswatch import looking_up
 from harness.rehearse.journal import Journal
 from harness.rehearse.leftovers import taking_down
 from harness.stack import isolation, lifecycle, relief
@@ -145,15 +147,16 @@ def _run(arm: ArmRun) -> None:
 
 def _mail(arm: ArmRun, stack: Stack) -> None:
     """The load with the faults beside it, and what became of its mail."""
-    with _faults(arm, stack) as faults:
-        with arm.phase("load"):
-            _load(arm, stack)
-        with arm.phase("heal"):
-            _heal(arm, faults)
     census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
-    with arm.phase("settle"):
-        _answers(arm, stack)
-        _settle(arm, census)
+    with looking_up(arm, stack):
+        with _faults(arm, stack) as faults:
+            with arm.phase("load"):
+                _load(arm, stack)
+            with arm.phase("heal"):
+                _heal(arm, faults)
+        with arm.phase("settle"):
+            _answers(arm, stack)
+            _settle(arm, census)
     with arm.phase("census"):
         for slow in relief.lift_cpu_limits(stack, record=_recorder(arm)):
             arm.progress.note(slow)
@@ -166,6 +169,8 @@ def _announce_writers(arm: ArmRun) -> None:
         names += dnslab.WRITERS
     if faults_of(arm.plan, arm.arm.name):
         names.append("faults.log")
+    if specs.about_dns(arm.plan) and arm.target.kind == "kind":
+        names.append(LOOKUPS)
     arm.log.event("expected_writers", names=names)
 
 

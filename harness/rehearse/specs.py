@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.census.spec import CensusSpec, Server
 from harness.kube.objects import Pod
 from harness.load.spec import Access, LoadSpec
+from harness.model.plan import Plan
 from harness.observe.spec import ObserveSpec
 from harness.stack.catalogue import components
 from harness.stack.deployed import Stack
@@ -66,7 +67,13 @@ def observe(arm: ArmRun, namespace: str) -> ObserveSpec:
         interval_s=OBSERVE_EVERY_S,
         queues={n: int(str(c.queue["port"])) for n, c in components(arm.checkout).items() if "port" in c.queue},
         edge=f"[{address}]:{STATISTICS}" if ":" in address else f"{address}:{STATISTICS}",
+        dns=about_dns(arm.plan),
     )
+
+
+def about_dns(plan: Plan) -> bool:
+    """Whether the plan asks about DNS: it has a check of the lab's DNS (``dns-path``, ``dns-lookups``). Only then is it watched."""
+    return any(check.name.startswith("dns-") for check in plan.checks)
 
 
 def census(arm: ArmRun, stack: Stack, *, queue_components: tuple[str, ...]) -> CensusSpec:

@@ -7,7 +7,7 @@ and ``status`` and ``down`` need no state on this host.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway, Record
 from harness.kube.guards import CHECKOUT, MANAGED_BY, MANAGER
 from harness.model.target import Target
-from harness.stack import canary, foreign, images, publish, ready, volumes
+from harness.stack import canary, foreign, images, nodecache, publish, ready, volumes
 from harness.stack.deployed import Stack
 from harness.stack.params import Credentials, Params, credentials_of, free_dns_address, make_credentials
 from harness.stack.render import NAMESPACE_LABEL, Manifest, images_of, kustomize, render
@@ -72,6 +72,7 @@ def up(
     with say.stage("render"):
         plain = kustomize(checkout, profile=profile, variants=variants, namespace=namespace)
     _edge_is_free(cluster, target, namespace)
+    nodecache.allow(target, plain, namespace)
     refs = prepared if prepared is not None and set(images_of(plain)) <= set(prepared) else _images(target, checkout, plain, say)
     params = Params(
         namespace, users, time_scale, target.generator_networks, target.pod_networks, overrides=dict(overrides or {}),
@@ -89,12 +90,16 @@ def up(
     return stack
 
 
-def prepare(target: Target, checkout: Checkout, *, profile: str, progress: Progress) -> dict[str, images.Image]:
+def prepare(
+    target: Target, checkout: Checkout, *, profile: str, progress: Progress, variants: Iterable[Sequence[str]] = ()
+) -> dict[str, images.Image]:
     """Build a profile's images and bring them to the nodes, so that each :func:`up` after it only deploys.
 
+    :param variants: sets of variants that will be deployed; some bring components, and so images, of their own.
     :return: the images by name. Errors as of :func:`up`.
     """
-    plain = kustomize(checkout, profile=profile, variants=(), namespace=checkout.namespace("prepare"))
+    sets = dict.fromkeys([(), *map(tuple, variants)])
+    plain = [m for one in sets for m in kustomize(checkout, profile=profile, variants=one, namespace=checkout.namespace("prepare"))]
     return _images(target, checkout, plain, progress)
 
 
@@ -104,7 +109,7 @@ def down(what: Stack | str, *, target: Target | None = None, checkout_id: str = 
     :param what: a Stack, or the name of a namespace together with ``target`` and ``checkout_id``.
     :param fast: kill the pods instead of letting them stop gracefully.
     :raises GuardRefused: not ours.
-    :raises CleanupIncomplete: something is still there after two minutes.
+    :raises CleanupIncomplete: something is still there after two minutes, on the nodes too (see ``nodecache``).
     """
     say = progress or SilentProgress()
     if isinstance(what, Stack):
@@ -119,6 +124,8 @@ def down(what: Stack | str, *, target: Target | None = None, checkout_id: str = 
             _empty(gateway, namespace, fast, say)
         _remove_cluster_scoped(gateway, namespace)
         volumes.remove(cluster.target, namespace)
+        for node in nodecache.clear(cluster.target, namespace):
+            say.note(f"what the node cache of {namespace} had left on {node} is removed")
 
 
 def down_all(target: Target, checkout: Checkout, progress: Progress) -> None:
@@ -210,7 +217,7 @@ def _rendered(
 
 
 def _wait(stack: Stack, manifests: Sequence[Manifest], progress: Progress) -> None:
-    nodes = [n.labels for n in stack.cluster.nodes() if n.schedulable]
+    nodes = [n.labels for n in stack.cluster.nodes() if n.takes_pods]
     with progress.stage("pods ready"):
         ready.wait_ready(stack.cluster, stack.namespace, ready.expected_of(manifests, nodes), deadline_s=_READY_S, progress=progress)
     if _EDGE in stack.workloads:  # a laboratory without mail has none

@@ -50,6 +50,6 @@ def test_one_that_cannot_be_read_refuses(tmp_path, text):
 @pytest.mark.parametrize("name", actions.__all__)
 def test_every_action_refuses_by_hand(name, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    extra = {"replicas": 2} if name == "scale" else {}
+    extra = {"scale": {"replicas": 2}, "dns_fault": {"strike": "drop"}}.get(name, {})
     with pytest.raises(ActivityFailed, match="no lease"):
         getattr(actions, name)("mx", victims=["mx-0"], **extra)

@@ -24,6 +24,10 @@ CHECKOUT = Checkout(ROOT)
 COMPONENTS = ROOT / "deploy" / "components"
 
 
+#: Variants that bring components of their own.
+ADDING = ("node-local-dns", "dns-proxy")
+
+
 @pytest.fixture(scope="module")
 def minimal() -> list[Manifest]:
     return rendered()
@@ -42,8 +46,12 @@ def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
     return next(m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == name)
 
 
-def test_the_profiles_keep_every_rule(minimal: list[Manifest], lab: list[Manifest]) -> None:
-    assert faults(minimal) == []
+@pytest.mark.parametrize("variants", [(), ADDING], ids=["profile", "with what variants add"])
+def test_the_profile_keeps_every_rule(variants: tuple[str, ...]) -> None:
+    assert faults(rendered(*variants)) == []
+
+
+def test_the_laboratory_keeps_every_rule(lab: list[Manifest]) -> None:
     assert faults(lab) == []
 
 
@@ -86,18 +94,13 @@ def test_each_rule_sees_its_breach(minimal: list[Manifest], plant: Callable[[lis
     assert len(faults(spoilt)) == 1
 
 
-def test_components_say_what_the_manifests_hold(minimal: list[Manifest], lab: list[Manifest]) -> None:
-    components = catalogue.components(CHECKOUT)
-    said = {w for c in components.values() for w in c.workloads}
-    both = [*minimal, *lab]
-    assert said == {f"{m['kind']}/{m['metadata']['name']}" for m in workloads(both)}
-    for one in components.values():
-        assert set(one.needs) <= set(components)
-        for workload in one.workloads:
-            found = named(both, *workload.split("/"))
-            assert found["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == one.name
-            assert {c["image"].split("/")[1].split(":")[0] for c in containers_of(found)} <= set(one.images)
-    assert {n for c in components.values() for n in c.images} == images_of(both)
+@pytest.mark.parametrize("variants", [(), ADDING], ids=["profile", "with what variants add"])
+def test_the_profile_keeps_every_rule(variants: tuple[str, ...]) -> None:
+    assert faults(rendered(*variants)) == []
+
+
+def test_the_laboratory_keeps_every_rule(lab: list[Manifest]) -> None:
+    assert faults(lab) == []
 
 
 def test_queues_are_where_the_components_say(minimal: list[Manifest]) -> None:
@@ -113,6 +116,10 @@ def _replicas(m: list[Manifest]) -> Any:
 
 def _env(kind: str, name: str) -> Callable[[list[Manifest]], Any]:
     return lambda m: next((e["value"] for e in pod(named(m, kind, name))["containers"][0]["env"] if e["name"] == "LIMIT"), None)
+
+
+def _checks_senders(m: list[Manifest]) -> Any:
+    return next((e["value"] for e in pod(named(m, "StatefulSet", "mx"))["containers"][0]["env"] if e["name"] == "CHECK_SENDER_DOMAIN"), None)
 
 
 def _cpu(m: list[Manifest]) -> Any:
@@ -139,7 +146,7 @@ def _ndots(m: list[Manifest]) -> Any:
         ("mx-1x", _replicas, 1), ("mx-2x", _replicas, 2), ("mx-light", _cpu, "1"),
         ("shared-limit", _env("Deployment", "filter"), "shared"), ("pod-limit", _env("StatefulSet", "mx"), "pod"),
         ("queue-on-pvc", _claims, (1, [])), ("queue-on-emptydir", _claims, (0, [{"name": "spool", "emptyDir": {}}])),
-        ("no-prestop", _hooks, []), ("ndots-1", _ndots, {"1"}),
+        ("sender-domain-check", _checks_senders, "yes"), ("no-prestop", _hooks, []), ("ndots-1", _ndots, {"1"}),
     ],
 )
 def test_a_variant_switches_one_thing(minimal: list[Manifest], variant: str, look: Callable[[list[Manifest]], Any], value: Any) -> None:
@@ -186,8 +193,49 @@ def test_every_variant_is_described_and_tested() -> None:
     assert all(described.values())
     assert set(described) == {
         "mx-1x", "mx-2x", "mx-light", "shared-limit", "pod-limit", "queue-on-pvc", "queue-on-emptydir", "no-prestop", "ndots-1",
-        *(name for name, _, _ in LAB_VARIANTS),
+@pytest.mark.parametrize("variants", [(), ADDING], ids=["profile", "with what variants add"])
+def test_the_profile_keeps_every_rule(variants: tuple[str, ...]) -> None:
+    assert faults(rendered(*variants)) == []
+
+
+def test_the_laboratory_keeps_every_rule(lab: list[Manifest]) -> None:
+    assert faults(lab) == []
     }
+
+
+def test_node_local_dns_turns_every_pod_to_its_nodes_cache(minimal: list[Manifest]) -> None:
+    made = rendered("node-local-dns")
+    asking = [w for w in workloads(made) if pod(w).get("dnsPolicy") == "None"]
+    assert {tuple(pod(w)["dnsConfig"]["nameservers"]) for w in asking} == {("169.254.20.10",)}
+    rest = [(pod(w)["dnsConfig"]["searches"], pod(w)["dnsConfig"]["options"]) for w in asking]
+    assert rest == [(pod(w)["dnsConfig"]["searches"], pod(w)["dnsConfig"]["options"]) for w in workloads(minimal) if pod(w).get("dnsPolicy") == "None"]
+    added = {f"{m['kind']}/{m['metadata']['name'].partition('-config')[0]}" for m in made} - {f"{m['kind']}/{m['metadata']['name'].partition('-config')[0]}" for m in minimal}
+    assert added == {"DaemonSet/node-local-dns", "Service/lab-dns-upstream", "NetworkPolicy/egress-to-node-cache", "PodDisruptionBudget/node-local-dns", "ConfigMap/node-local-dns"}
+
+
+def test_node_caches_run_where_their_image_is(minimal: list[Manifest]) -> None:
+    """Images are brought to nodes that take ordinary pods; a toleration would put a cache where there is none."""
+    assert "tolerations" not in pod(named(rendered("node-local-dns"), "DaemonSet", "node-local-dns"))
+
+
+def test_dns_proxy_stands_before_both_resolvers() -> None:
+    made = rendered("dns-proxy")
+    env = {e["name"]: e.get("value") for e in pod(named(made, "Deployment", "coredns"))["containers"][0]["env"]}
+    assert [env[f"UNBOUND_{n}_SERVICE_HOST"] for n in (0, 1)] == ["$(DNS_PROXY_0_SERVICE_HOST)", "$(DNS_PROXY_1_SERVICE_HOST)"]
+    assert {named(made, "Service", f"dns-proxy-{n}")["spec"]["selector"]["statefulset.kubernetes.io/pod-name"] for n in (0, 1)} == {"dns-proxy-0", "dns-proxy-1"}
+
+
+@pytest.mark.parametrize(("variants", "forced"), [(("node-local-dns",), ["cluster", "reverse"]), (("node-local-dns", "node-local-dns-tcp"), ["cluster", "reverse", "others"])])
+def test_tcp_is_a_switch_for_each_block(variants: tuple[str, ...], forced: list[str]) -> None:
+    env = {e["name"]: e.get("value") for e in pod(named(rendered(*variants), "DaemonSet", "node-local-dns"))["containers"][0]["env"]}
+    assert [n for n in ("cluster", "reverse", "others") if env[f"TCP_{n.upper()}"] == "force_tcp"] == forced
+
+
+def test_every_block_of_the_node_cache_binds_its_address_alone() -> None:
+    blocks = re.split(r"\n(?=\S)", (COMPONENTS / "node-local-dns" / "Corefile").read_text())
+    servers = [b for b in blocks if b.startswith(("$", "in-addr", "ip6", "."))]
+    assert len(servers) == 4
+    assert all("    bind ${ADDRESS}\n" in b and "    loop\n" in b for b in servers)
 
 
 def test_queue_on_pvc_refuses_a_profile_without_the_volume() -> None:
