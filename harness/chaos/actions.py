@@ -10,13 +10,21 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from harness.chaos.controlplane import control_plane_loss
+from harness.chaos.dependency import service_hijack
+from harness.chaos.exhaust import fd_exhaust, oom_kill
 from harness.chaos.fault import Fault, carry_out
+from harness.chaos.hog import hog
 from harness.chaos.nodes import Process, plain
+from harness.chaos.storage import attach_refused, volume_full, volume_stall
 from harness.chaos.world import FaultFailed
 from harness.errors import NotSupported
 from harness.kube.objects import Pod
 
-__all__ = ["container_kill", "cordon", "drain", "freeze", "kill_pod", "node_stop", "scale"]
+__all__ = [
+    "attach_refused", "container_kill", "control_plane_loss", "cordon", "drain", "fd_exhaust", "freeze", "hog", "kill_pod", "node_stop", "oom_kill",
+    "scale", "service_hijack", "volume_full", "volume_stall",
+]  # fmt: skip
 
 When = Mapping[str, float] | None
 

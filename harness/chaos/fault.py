@@ -20,6 +20,7 @@ from harness.errors import MailgaleError, NotSupported
 from harness.kube.objects import Pod
 
 T = TypeVar("T")
+When = Mapping[str, float] | None
 
 
 @dataclass

@@ -20,7 +20,10 @@ from harness.model.target import Target
 
 #: Faults whose victims are nodes, and those whose victims are whole workloads; all others hit pods.
 NODE_KINDS = frozenset({"drain", "cordon", "node_stop"})
-WORKLOAD_KINDS = frozenset({"scale"})
+WORKLOAD_KINDS = frozenset({"scale", "service_hijack", "control_plane_loss"})
+
+#: Faults that cost their victims their lives, which a plan's budget has to allow.
+KILLS = frozenset({"kill_pod", "container_kill", "attach_refused"})
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def resolve(plan: Plan, arm: str, cluster: Cluster, namespace: str, components: 
     """
     pods = cluster.pods(namespace)
     found = tuple(Resolved(f, victims(f, plan.seed, pods, cluster.target, components)) for f in faults_of(plan, arm))
-    hit = sum(len(r.victims) for r in found if r.fault.kind in ("kill_pod", "container_kill"))
+    hit = sum(len(r.victims) for r in found if r.fault.kind in KILLS)
     allowed = plan.budget.get("pods_killed", 0)
     if hit > allowed:
         raise GuardRefused(f"the faults would kill {hit} pods, the plan's budget allows {allowed:g}", where=plan.source)

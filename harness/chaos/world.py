@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.chaos import restore
 from harness.chaos import spec as spec_module
 from harness.chaos.lease import Lease
 from harness.chaos.nodes import Nodes
@@ -119,6 +120,8 @@ class Hands:
             return until(lambda: "" if self._node_ready(str(entry["node"])) else f"node {entry['node']} is not ready", _UNDO_S)
         if op == "thaw":
             return self.nodes.thaw(str(entry["node"]), entry["processes"])
+        if op in restore.UNDO:
+            return restore.UNDO[op](self, entry)
         return f"unknown undo '{op}'"
 
     def _uncordon(self, node: str) -> str:

@@ -21,7 +21,7 @@ from harness.store.spans import load_span
 
 LIMITS: dict[str, float | None] = {"attempts_min": 1}
 #: Kinds that replace their victims: the pod comes back with another UID.
-REPLACING = frozenset({"kill_pod", "drain"})
+REPLACING = frozenset({"kill_pod", "drain", "attach_refused"})
 
 
 def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
