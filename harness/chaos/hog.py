@@ -55,6 +55,7 @@ def _hog(f: Fault, resource: str, cores: float, mib: int, node_cores: float, for
         raise FaultFailed(f"there is no hog of '{resource}'", where=f.name, todo=f"one of {', '.join(RESOURCES)}")
     hit = {f"hog-{f.name}-{n}"[:60]: f.pod(v) for n, v in enumerate(f.victims)}
     quotas = _bound_nodes(f, sorted({p.node for p in hit.values()}), node_cores) if resource == "cpu" else {}
+    cores = min(cores, node_cores) if quotas else cores  # no control group may have more than the one it is in
     for name in hit:
         f.arm("pod_gone", pod=name)
     f.say("begin", resource=resource, for_s=for_s, nodes={n: p.node for n, p in hit.items()}, node_quota_us=quotas)
@@ -67,7 +68,7 @@ def _hog(f: Fault, resource: str, cores: float, mib: int, node_cores: float, for
     for name, pod in hit.items():
         lasted = time.monotonic() - begun
         used = _used(f, name, resource) - (before[name] if resource != "memory" else 0)
-        _enough(name, resource, used, {"cpu": min(cores, node_cores) * lasted, "memory": mib * 2**20, "io": 1.0}[resource])
+        _enough(name, resource, used, {"cpu": cores * lasted, "memory": mib * 2**20, "io": 1.0}[resource])
         f.say("evidence", hog=name, node=pod.node, beside=pod.name, resource=resource, used=round(used, 3), unit=_unit(resource), lasted_s=round(lasted, 2))
     f.say("end")
 
