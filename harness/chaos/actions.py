@@ -16,14 +16,14 @@ from harness.chaos.exhaust import fd_exhaust, oom_kill
 from harness.chaos.fault import Fault, carry_out
 from harness.chaos.hog import hog
 from harness.chaos.nodes import Process, plain
-from harness.chaos.storage import attach_refused, volume_full, volume_stall
+from harness.chaos.storage import attach_refused, volume_full, volume_readonly, volume_stall
 from harness.chaos.world import FaultFailed
 from harness.errors import NotSupported
 from harness.kube.objects import Pod
 
 __all__ = [
     "attach_refused", "container_kill", "control_plane_loss", "cordon", "drain", "fd_exhaust", "freeze", "hog", "kill_pod", "node_stop", "oom_kill",
-    "scale", "service_hijack", "volume_full", "volume_stall",
+    "scale", "service_hijack", "volume_full", "volume_readonly", "volume_stall",
 ]  # fmt: skip
 
 When = Mapping[str, float] | None

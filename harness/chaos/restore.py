@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Set aside while an attach is refused.
 ASIDE = ".detached"
-_LOOK_S, _BACK_S, _DOCKER_S = 0.2, 60.0, 30.0
+_LOOK_S, _BACK_S, _AWAY_S, _DOCKER_S = 0.2, 60.0, 120.0, 30.0
 
 
 def _thaw_volume(hands: Hands, entry: Entry) -> str:
@@ -30,6 +30,29 @@ def _thaw_volume(hands: Hands, entry: Entry) -> str:
         return ""  # it went with its stack
     filesystems.thaw(path)
     return f"{path} is still frozen" if filesystems.frozen(path) else ""
+
+
+def _volume_repair(hands: Hands, entry: Entry) -> str:
+    path, workload, replicas = Path(str(entry["path"])), str(entry["workload"]), int(entry["replicas"])
+    namespace = hands.spec.namespace
+    if hands.cluster.namespace(namespace) is None or not path.is_dir():
+        return ""
+    if not filesystems.own(path) or not filesystems.writable(path):
+        hands.gateway.scale(workload, namespace, 0)
+        if left := _until(lambda: _users_of(hands, path.name), _AWAY_S):
+            return left
+        filesystems.repair(hands.cluster.target, namespace, path.name)
+    hands.gateway.scale(workload, namespace, replicas)
+    return hands.until_whole(workload, replicas, _AWAY_S)
+
+
+def _users_of(hands: Hands, claim: str) -> str:
+    """"" when no pod has ``claim`` any more, else which one."""
+    for pod in hands.cluster.pods(hands.spec.namespace):
+        for volume in pod.raw.get("spec", {}).get("volumes") or []:
+            if (volume.get("persistentVolumeClaim") or {}).get("claimName") == claim:
+                return f"pod {pod.name} still uses {claim}"
+    return ""
 
 
 def _unlink(hands: Hands, entry: Entry) -> str:
@@ -122,7 +145,7 @@ def _static_pod(hands: Hands, entry: Entry) -> str:
 
 
 UNDO: dict[str, Callable[[Hands, Entry], str]] = {
-    "thaw_volume": _thaw_volume, "unlink": _unlink, "reattach": _reattach, "pod_gone": _pod_gone, "service_selector": _service_selector,
+    "thaw_volume": _thaw_volume, "volume_repair": _volume_repair, "unlink": _unlink, "reattach": _reattach, "pod_gone": _pod_gone, "service_selector": _service_selector,
     "node_cores": _node_cores, "fd_limits": _fd_limits, "container_start": _container_start, "static_pod": _static_pod,
 }  # fmt: skip
 

@@ -122,6 +122,35 @@ def fill(ballast: Path) -> None:
         os.close(handle)
 
 
+def volume_readonly(
+    component: str, pods: int = 1, for_s: float = 20.0, victims: list[str] | None = None, fault: str = "",
+    when: When = None, deadline_s: float = 240.0,
+) -> dict[str, Any]:
+    """Make the volumes of the pods ``victims`` read-only, as an error of the disk does, for ``for_s`` seconds. kind only.
+
+    Evidence: a write of our own ends with EROFS, and reading goes on. Undone as people do it: the workload is scaled to nothing, the volume
+    unmounted, checked by e2fsck(8) and mounted again, the workload scaled back. What was written and not synced before is lost with it, so mail that was
+    acknowledged too early shows. Known limits: all pods of the workload are away for the repair.
+    """
+    act = partial(_volume_readonly, for_s=for_s)
+    return carry_out("volume_readonly", act, component=component, victims=victims, fault=fault, when=when, deadline_s=deadline_s)
+
+
+def _volume_readonly(f: Fault, for_s: float) -> None:
+    volumes = [_own_file_system(f, f.pod(v)) for v in f.victims]
+    replicas = int(f.world.workload(f.workload)["spec"].get("replicas", 1))
+    for path in volumes:
+        f.arm("volume_repair", path=str(path), workload=f.workload, replicas=replicas)
+    f.say("begin", for_s=for_s, volumes=[str(p) for p in volumes])
+    for path in volumes:
+        filesystems.break_off(path)
+        if filesystems.writable(path):
+            raise FaultFailed("can still be written to", where=str(path))
+        f.say("evidence", volume=path.name, error="EROFS", entries=len(os.listdir(path)))
+    f.hold(for_s)
+    f.say("end")
+
+
 def attach_refused(
     component: str, pods: int = 1, for_s: float = 20.0, victims: list[str] | None = None, fault: str = "",
     when: When = None, deadline_s: float = 240.0,

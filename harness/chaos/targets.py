@@ -23,7 +23,7 @@ NODE_KINDS = frozenset({"drain", "cordon", "node_stop"})
 WORKLOAD_KINDS = frozenset({"scale", "service_hijack", "control_plane_loss"})
 
 #: Faults that cost their victims their lives, which a plan's budget has to allow.
-KILLS = frozenset({"kill_pod", "container_kill", "attach_refused"})
+KILLS = frozenset({"kill_pod", "container_kill", "attach_refused", "volume_readonly"})
 
 
 @dataclass(frozen=True)

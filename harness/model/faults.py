@@ -109,6 +109,15 @@ KINDS: Mapping[str, FaultKind] = {
         targets=("kind",),
         evidence="the file system says that nothing is free, and that there is room again",
     ),
+    "volume_readonly": FaultKind(
+        summary="Make a component's volumes read-only as a disk's error does, until they are repaired.",
+        target=_COMPONENT,
+        arguments={"for_s": "seconds until the repair begins, for which the workload is stopped (default 20)"},
+        required=("component",),
+        ability="kill",
+        targets=("kind",),
+        evidence="a write of our own ends with EROFS; the file system was checked and takes writes again",
+    ),
     "attach_refused": FaultKind(
         summary="Delete pods while their volumes cannot be attached, so that they come back late.",
         target=_COMPONENT,

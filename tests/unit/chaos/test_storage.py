@@ -130,6 +130,50 @@ def test_a_full_volume_takes_no_mail_and_has_room_again(volume):
     assert f.undo() == []
 
 
+def repairing(target, log):
+    """Hands on a cluster without pods that writes down how its workload is scaled."""
+    cluster = SimpleNamespace(target=target, namespace=lambda name: {}, pods=lambda name: [])
+    gateway = SimpleNamespace(scale=lambda workload, namespace, replicas: log.append(replicas))
+    return SimpleNamespace(spec=SimpleNamespace(namespace=NAMESPACE), cluster=cluster, gateway=gateway, until_whole=lambda *_: "")
+
+
+def test_a_read_only_volume_is_repaired_with_what_it_held(volume):
+    f, (target, path), log = Doing(volume[0]), volume, []
+    (path / "mail").write_text("x")
+    handle = os.open(path / "mail", os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+    (path / "unsynced").write_text("x")
+    f.world.workload = lambda name: {"spec": {"replicas": 1}}
+    try:
+        storage._volume_readonly(f, 0.1)
+    except NotSupported as lacking:
+        pytest.skip(str(lacking))
+    assert [e for e, _ in f.said] == ["begin", "evidence", "end"]
+    assert not filesystems.writable(path)
+    assert (path / "mail").read_text() == "x"
+    for expected in ([0, 1], [0, 1, 1]):  # the second time there is nothing left to repair
+        assert restore.UNDO["volume_repair"](repairing(target, log), f.armed[0]) == ""
+        assert log == expected
+    assert filesystems.writable(path)
+    assert {p.name for p in path.iterdir()} - {"lost+found"} == {"mail"}  # what nobody had synced is gone, as with a real disk
+    assert (path / "mail").read_text() == "x"
+
+
+def test_a_volume_in_use_is_not_repaired(volume):
+    (target, path), log = volume, []
+    filesystems.break_off(path)
+    hands = repairing(target, log)
+    hands.cluster.pods = lambda name: [POD]
+    entry = {"path": str(path), "workload": "StatefulSet/mx", "replicas": 1}
+    before, restore._AWAY_S = restore._AWAY_S, 0.3
+    try:
+        assert restore.UNDO["volume_repair"](hands, entry) == f"pod mx-0 still uses {CLAIM}"
+    finally:
+        restore._AWAY_S = before
+    assert filesystems.own(path)
+
+
 def test_a_volume_that_shares_the_hosts_file_system_is_left_alone(plain):
     for act in (lambda f: storage._volume_stall(f, 0.1, 1, 0), lambda f: storage._volume_full(f, 0.1)):
         f = Doing(plain[0])
