@@ -2,7 +2,7 @@
 
 HAProxy finds its pool by name. Every name and type that it asks for is looked up five times a second, and a change of its addresses is
 passed on ``LAG_S / TIME_SCALE`` seconds after it was seen. What a name had first is passed on at once, as a balancer that starts
-reads its whole pool. With ``LOSE_FIRST_OF=n`` the first of every n changes of a name never arrives; the next one brings the whole truth again.
+reads its whole pool. With ``LOSE_REMOVALS=yes`` a change that only takes addresses away never arrives; the next other one brings the whole truth again.
 While the lab's DNS does not answer, nothing changes. Source: RFC 1035, 4.1. Known limits: UDP only; 64 names.
 """
 
@@ -55,11 +55,10 @@ class Name:
 
     query: bytes
     lag_s: float
-    lose_first_of: int = 0
+    lose_removals: bool = False
     say: Callable[[str], None] = lambda text: None
     shown: bytes = b""
     seen: frozenset[str] = frozenset()
-    changes: int = 0
     waiting: deque[tuple[float, bytes]] = field(default_factory=deque)
 
     def hear(self, answer: bytes, now: float) -> None:
@@ -68,9 +67,8 @@ class Name:
         if not self.shown or not (self.seen or addresses(self.shown)):
             self.shown, self.seen = answer, found
         elif found != self.seen:
-            self.seen = found
-            self.changes += 1
-            if self.lose_first_of and self.changes % self.lose_first_of == 1 % self.lose_first_of:
+            lost, self.seen = self.lose_removals and found < self.seen, found
+            if lost:
                 self.say(f"lost: {told(found)}")
             else:
                 self.waiting.append((now + self.lag_s, answer))
@@ -98,8 +96,8 @@ def wire_name(asked: bytes) -> str:
 class Relay:
     """Answers on ``own`` what it hears on ``upstream``, a socket connected to the lab's DNS."""
 
-    def __init__(self, own: socket.socket, upstream: socket.socket, lag_s: float, lose_first_of: int) -> None:
-        self.own, self.upstream, self.lag_s, self.lose_first_of = own, upstream, lag_s, lose_first_of
+    def __init__(self, own: socket.socket, upstream: socket.socket, lag_s: float, lose_removals: bool) -> None:
+        self.own, self.upstream, self.lag_s, self.lose_removals = own, upstream, lag_s, lose_removals
         self.names: dict[bytes, Name] = {}
         self.looked = 0.0
 
@@ -119,7 +117,7 @@ class Relay:
         key, now = question(query), time.monotonic()
         if key not in self.names and len(self.names) < NAMES_MAX:
             said = f"{wire_name(key)} type {struct.unpack('!H', key[-4:-2])[0]}"
-            self.names[key] = Name(query, self.lag_s, self.lose_first_of, lambda text: print(f"pool: {said} {text}", flush=True))
+            self.names[key] = Name(query, self.lag_s, self.lose_removals, lambda text: print(f"pool: {said} {text}", flush=True))
             self._look_up(self.names[key])
         if key in self.names and (found := self.names[key].answer(query, now)):
             self.own.sendto(found, who)
@@ -145,7 +143,7 @@ def main() -> None:
     upstream.connect((address, 53))
     lag_s = float(os.environ["LAG_S"]) / float(os.environ["TIME_SCALE"])
     print(f"pool: follows {lag_s:.1f} s late", flush=True)
-    relay = Relay(own, upstream, lag_s, int(os.environ.get("LOSE_FIRST_OF", "0")))
+    relay = Relay(own, upstream, lag_s, os.environ.get("LOSE_REMOVALS") == "yes")
     while True:
         relay.turn()
 

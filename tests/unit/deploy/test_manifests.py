@@ -158,7 +158,7 @@ def _ndots(m: list[Manifest]) -> Any:
         ("queue-on-pvc", _claims, (1, [])), ("queue-on-emptydir", _claims, (0, [{"name": "spool", "emptyDir": {}}])),
         ("no-prestop", _hooks, []), ("ndots-1", _ndots, {"1"}),
         ("edge-lag-0", _env("Deployment", "edge", "LAG_S", 1), "0"), ("edge-lag-60", _env("Deployment", "edge", "LAG_S", 1), "60"),
-        ("edge-lag-180", _env("Deployment", "edge", "LAG_S", 1), "180"), ("edge-lag-lost", _env("Deployment", "edge", "LOSE_FIRST_OF", 1), "2"),
+        ("edge-lag-180", _env("Deployment", "edge", "LAG_S", 1), "180"), ("edge-lag-lost", _env("Deployment", "edge", "LOSE_REMOVALS", 1), "yes"),
         ("prestop-wait-12", _wait, "12"), ("ready-on-filter", _asks_filter, True), ("filter-half", _filter_cpu, "500m"),
         ("mx-off-edge", _off_edge, True), ("milter-accept", _env("StatefulSet", "mx", "MILTER_DEFAULT"), "accept"), ("queue-on-ext4", _file_systems, {"spool-mx-0": 256 << 20}),
     ],
