@@ -69,7 +69,7 @@ def _seen(arm: ArmHistory, time_scale: float) -> _Seen | None:
     shown = any(e.get("edge") == "evidence" for e in arm.events("fault"))
     if lag is None or span is None or not begun or not shown:
         return None
-    waits = [int(w) for w in matches(arm.dir, _WAITS)]
+    waits = [int(w) for w in matches(arm.dir, _WAITS, {str(t) for t in begun[0].get("targets") or ()})]
     failed = sum(len(b.times) for b in broken(arm, span) if b.proto == "smtp")
     begin = int(begun[0]["t"])
     return _Seen(arm.label, int(lag[1]) / time_scale, float(min(waits, default=0)), failed, _followed_s(arm, begin))

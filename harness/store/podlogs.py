@@ -24,10 +24,10 @@ def queue_ids(arm: ArmDir, run_id: str, mails: Collection[int]) -> dict[int, str
     return {mail: ", ".join(dict.fromkeys(ids)) for mail, ids in found.items()}
 
 
-def matches(arm: ArmDir, pattern: re.Pattern[bytes]) -> list[bytes]:
-    """What the first group of ``pattern`` matched in the pods' logs, in the order of their names. Missing logs: []."""
+def matches(arm: ArmDir, pattern: re.Pattern[bytes], pods: Collection[str]) -> list[bytes]:
+    """What the first group of ``pattern`` matched in the logs of ``pods``, in the order of their names. Missing logs: []."""
     found: list[bytes] = []
-    for path in sorted(arm.logs.glob("*.log")) if arm.logs.is_dir() else []:
+    for path in sorted(p for p in arm.logs.glob("*.log") if p.name.split(".")[0] in pods) if arm.logs.is_dir() else []:
         with path.open("rb") as handle:
             found += [m[1] for m in pattern.finditer(handle.read(READ_MAX))]
     return found

@@ -30,6 +30,7 @@ def say(tmp_path: Path):
         for arm in run.arm_dirs():
             arm.logs.mkdir(exist_ok=True)
             (arm.logs / "mx-0.postfix.log").write_text(logs(arm.name))
+            (arm.logs / "outbound-0.postfix.log").write_text("prestop: waiting 1 s for the edge\n")
         with load(run) as history:
             return claim.find(history.arms, history.plan)
 
