@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from harness.chaos.undo import Entry
 from harness.cluster import filesystems
 from harness.errors import CommandFailed, NotSupported
+from harness.kube.api import ApiFailed
 from harness.support.shell import run
 
 if TYPE_CHECKING:
@@ -132,7 +133,10 @@ def _container_start(hands: Hands, entry: Entry) -> str:
 
 
 def _control_plane_back(hands: Hands, name: str) -> str:
-    nodes = {n.name: n.ready for n in hands.cluster.nodes()}
+    try:
+        nodes = {n.name: n.ready for n in hands.cluster.nodes()}
+    except ApiFailed as error:
+        return f"the API does not answer yet: {error.what}"
     return f"node {name} is not ready" if not nodes.get(name, True) else ""
 
 

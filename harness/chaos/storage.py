@@ -67,10 +67,19 @@ def _stall(f: Fault, path: Path, for_s: float) -> dict[str, float]:
     finally:
         filesystems.thaw(path)
         lasted = time.monotonic() - begun
-        code = probe.wait(_PROBE_ENDS_S)
+        code = _end_of(probe)
     if not waited or code != 0:
         raise FaultFailed(f"a write ended with {code} while the volume was to stall", where=str(path))
     return {"lasted_s": round(lasted, 3), "write_waited_s": round(time.monotonic() - begun, 3)}
+
+
+def _end_of(probe: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a write once its volume is thawed; None when it does not end (it is killed then)."""
+    try:
+        return probe.wait(_PROBE_ENDS_S)
+    except subprocess.TimeoutExpired:
+        probe.kill()
+        return None
 
 
 def volume_full(
