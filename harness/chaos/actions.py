@@ -7,23 +7,33 @@ names them; each lives in a module of its kind.
 
 from __future__ import annotations
 
+from harness.chaos.controlplane import control_plane_loss
+from harness.chaos.dependency import service_hijack
 from harness.chaos.drains import cordon, drain, rolling_drain
+from harness.chaos.exhaust import fd_exhaust, oom_kill
+from harness.chaos.hog import hog
 from harness.chaos.network import packet_delay, packet_loss, partition, rate_limit
 from harness.chaos.pods import container_kill, freeze, kill_pod
 from harness.chaos.power import node_crash, node_pause, node_restart, node_stop
+from harness.chaos.storage import attach_refused, volume_full, volume_readonly, volume_stall
 from harness.chaos.workloads import bad_image, rolling_restart, scale
 
 __all__ = [
+    "attach_refused",
     "bad_image",
     "container_kill",
+    "control_plane_loss",
     "cordon",
     "drain",
+    "fd_exhaust",
     "freeze",
+    "hog",
     "kill_pod",
     "node_crash",
     "node_pause",
     "node_restart",
     "node_stop",
+    "oom_kill",
     "packet_delay",
     "packet_loss",
     "partition",
@@ -31,4 +41,8 @@ __all__ = [
     "rolling_drain",
     "rolling_restart",
     "scale",
+    "service_hijack",
+    "volume_full",
+    "volume_readonly",
+    "volume_stall",
 ]

@@ -55,6 +55,7 @@ def rolling_drain(
 def _rolling(f: Fault, for_s: float) -> None:
     f.arm_whole()
     f.say("begin", nodes=f.victims, for_s=for_s)
+    there = {p.uid for p in _meant(f, f.victims)}
     left: dict[str, str] = {}
     took: dict[str, float] = {}
     for node in f.victims:
@@ -63,7 +64,7 @@ def _rolling(f: Fault, for_s: float) -> None:
         armed = _armed(f, node)
         _cordoned(f, node)
         refused = _evict(f, meant)
-        left |= {p.name: p.uid for p in meant}
+        left |= {p.name: p.uid for p in meant if p.uid in there}  # not those that only came from a node emptied before
         f.until(partial(_all_whole, f), f"every workload is whole again with {node} empty")
         f.say("evidence", node=node, left=dict(left), refused_by_budgets=refused, whole_after_s=round(time.monotonic() - begin, 1))
         f.hold(for_s)

@@ -18,6 +18,9 @@ from harness.model.faults import KINDS
 from harness.model.plan import FaultSpec, Plan
 from harness.model.target import Target
 
+#: Faults that cost their victims their lives, which a plan's budget has to allow.
+KILLS = frozenset({"kill_pod", "container_kill", "attach_refused", "volume_readonly"})
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -45,7 +48,7 @@ def resolve(plan: Plan, arm: str, cluster: Cluster, namespace: str, components: 
     """
     pods = cluster.pods(namespace)
     found = tuple(Resolved(f, victims(f, plan.seed, pods, cluster.target, components)) for f in faults_of(plan, arm))
-    hit = sum(len(r.victims) for r in found if r.fault.kind in ("kill_pod", "container_kill"))
+    hit = sum(len(r.victims) for r in found if r.fault.kind in KILLS)
     allowed = plan.budget.get("pods_killed", 0)
     if hit > allowed:
         raise GuardRefused(f"the faults would kill {hit} pods, the plan's budget allows {allowed:g}", where=plan.source)

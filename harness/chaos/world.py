@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.chaos import images, netrules
+from harness.chaos import images, netrules, restore
 from harness.chaos import spec as spec_module
 from harness.chaos.lease import Lease
 from harness.chaos.nodes import FaultFailed as FaultFailed
@@ -122,6 +122,8 @@ class Hands:
             return images.restore(self.cluster, self.gateway, self.spec.namespace, entry) or self.until_whole(str(entry["workload"]), None, _UNDO_S)
         if op == "thaw":
             return self.nodes.thaw(str(entry["node"]), entry["processes"])
+        if op in restore.UNDO:
+            return restore.UNDO[op](self, entry)
         return f"unknown undo '{op}'"
 
     def _uncordon(self, node: str) -> str:

@@ -115,18 +115,21 @@ def test_reject_is_an_answer_and_leaves_established_flows_waiting(made, run, lis
     assert there.recv(1) == b"x"
 
 
+def broken(connection):
+    try:
+        connection.sendall(b"x")
+    except (ConnectionError, PermissionError):
+        return True
+    return False
+
+
 def test_reset_kills_established_flows(made, run, listener):
     here, there = established(made, listener)
     netrules.apply(run, TABLE, Rules("reset"))
     there.sendall(b"x")
     with pytest.raises(ConnectionResetError):
-        for _ in range(3):
-            there.recv(1)
-            there.sendall(b"x")
-    with pytest.raises(OSError, match=r"reset|refused|[Bb]roken"):
-        for _ in range(5):
-            here.sendall(b"x")
-            time.sleep(0.05)
+        there.recv(1)
+    until(lambda: broken(here), "the other end to be told as well")
     assert why_not(made, made.server4) == "ConnectionRefusedError"
     assert netrules.packets(run, TABLE)["out"] > 0
 
@@ -207,12 +210,12 @@ def test_a_rate_is_kept(made, run):
 
 
 def test_a_delay_delays_or_is_not_supported_here(made, run, listener):
-    try:
-        netrules.delay(run, made.interface, 200, 0)
-    except NotSupported as error:
-        assert "netem" in str(error)
+    if run(["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]).code != 0:  # asked of the kernel on its own
+        with pytest.raises(NotSupported, match="netem"):
+            netrules.delay(run, made.interface, 200, 0)
         assert netrules.delayed(run, made.interface) is None
         return
+    netrules.delay(run, made.interface, 200, 0)
     begin = time.monotonic()
     connect(made, made.server4, 3).close()
     assert 0.2 <= time.monotonic() - begin < 1
