@@ -127,6 +127,10 @@ def _asks_filter(m: list[Manifest]) -> Any:
     return "filter" in str(pod(named(m, "StatefulSet", "mx"))["containers"][0]["readinessProbe"])
 
 
+def _liveness(manifests: list[Manifest]) -> Any:
+    return pod(named(manifests, "StatefulSet", "mx"))["containers"][0]["livenessProbe"]["exec"]["command"]
+
+
 def _off_edge(m: list[Manifest]) -> Any:
     terms = pod(named(m, "StatefulSet", "mx"))["affinity"].get("nodeAffinity", {})
     return "DoesNotExist" in str(terms)
@@ -160,6 +164,7 @@ def _ndots(m: list[Manifest]) -> Any:
         ("edge-lag-0", _env("Deployment", "edge", "LAG_S", 1), "0"), ("edge-lag-60", _env("Deployment", "edge", "LAG_S", 1), "60"),
         ("edge-lag-180", _env("Deployment", "edge", "LAG_S", 1), "180"), ("edge-lag-lost", _env("Deployment", "edge", "LOSE_REMOVALS", 1), "yes"),
         ("prestop-wait-12", _wait, "12"), ("ready-on-filter", _asks_filter, True), ("filter-half", _filter_cpu, "500m"),
+        ("probes-strict", _liveness, ["/usr/local/lib/mailgale/probe", "25", "proxy"]),
         ("mx-off-edge", _off_edge, True), ("milter-accept", _env("StatefulSet", "mx", "MILTER_DEFAULT"), "accept"), ("queue-on-ext4", _file_systems, {"spool-mx-0": 256 << 20}),
     ],
 )
@@ -178,7 +183,7 @@ def test_every_variant_is_described_and_tested() -> None:
     assert set(described) == {
         "mx-1x", "mx-2x", "mx-light", "shared-limit", "pod-limit", "queue-on-pvc", "queue-on-emptydir", "no-prestop", "ndots-1",
         "edge-lag-0", "edge-lag-60", "edge-lag-180", "edge-lag-lost", "prestop-wait-12", "ready-on-filter", "filter-half", "milter-accept",
-        "queue-on-ext4", "mx-off-edge",
+        "queue-on-ext4", "mx-off-edge", "probes-strict",
     }
 
 
