@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.chaos import images, netrules, restore
 from harness.chaos import spec as spec_module
 from harness.chaos.dnsproxies import DnsProxies
 from harness.chaos.lease import Lease
+from harness.chaos.nodes import FaultFailed as FaultFailed
 from harness.chaos.nodes import Nodes
 from harness.chaos.spec import ChaosSpec
 from harness.chaos.undo import Entry, UndoLog
-from harness.errors import GuardRefused, MailgaleError
+from harness.cluster import egress
+from harness.errors import GuardRefused
 from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway, Mutation
 from harness.kube.objects import Pod
@@ -25,10 +28,6 @@ from harness.store.log import LogWriter
 T = TypeVar("T")
 LOOK_S = 0.2
 _UNDO_S = 120.0
-
-
-class FaultFailed(MailgaleError):
-    """A fault that did not happen, could not be proven, or was not over in time."""
 
 
 class FaultLog:
@@ -116,11 +115,17 @@ class Hands:
             return self._uncordon(str(entry["node"]))
         if op == "node_start":
             self.nodes.start(str(entry["node"]))
-            return until(lambda: "" if self._node_ready(str(entry["node"])) else f"node {entry['node']} is not ready", _UNDO_S)
+            return until(lambda: self._node_back(str(entry["node"])), _UNDO_S)
+        if op in netrules.UNDO:
+            return netrules.UNDO[op](self.nodes, entry)
+        if op == "image":
+            return images.restore(self.cluster, self.gateway, self.spec.namespace, entry) or self.until_whole(str(entry["workload"]), None, _UNDO_S)
         if op == "dns_rules":
             return self._no_rules(str(entry["pod"]), str(entry["uid"]))
         if op == "thaw":
             return self.nodes.thaw(str(entry["node"]), entry["processes"])
+        if op in restore.UNDO:
+            return restore.UNDO[op](self, entry)
         return f"unknown undo '{op}'"
 
     @property
@@ -142,8 +147,12 @@ class Hands:
     def _schedulable(self, node: str) -> bool:
         return next((n.schedulable for n in self.cluster.nodes() if n.name == node), False)
 
-    def _node_ready(self, node: str) -> bool:
-        return next((n.ready for n in self.cluster.nodes() if n.name == node), False)
+    def _node_back(self, node: str) -> str:
+        """"" when the node is Ready and keeps mail in as before, else what is missing."""
+        if not next((n.ready for n in self.cluster.nodes() if n.name == node), False):
+            return f"node {node} is not ready"
+        closed = self.nodes.inside(node, "nft", "list", "table", *egress.TABLE, check=False).code == 0
+        return "" if closed else f"node {node} has no rules that keep mail in"
 
 
 def _pods_of(workload: Mapping[str, Any]) -> tuple[int, int, int]:

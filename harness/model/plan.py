@@ -23,7 +23,8 @@ class FaultSpec:
 
     :param kind: name of an action in harness.chaos.actions, e.g. ``kill_pod``.
     :param target: how the victim is chosen: ``component`` and how many (``pods``), resolved with the plan's seed.
-    :param when: trigger, one of ``{"at_s": 20}``, ``{"queue_acked": 200}``, ``{"accepted": 2000}``.
+    :param when: trigger, one of ``{"at_s": 20}``, ``{"queue_acked": 200}``, ``{"accepted": 2000}``, ``{"burst_peak": 5}``,
+        ``{"queue_depth": 500}``, and perhaps ``then_s`` beside it: so many seconds later (harness.chaos.triggers).
     :param deadline_s: the fault and its undo must be over by then, counted from the trigger.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ _TOP_KEYS = frozenset(
     {"title", "description", "version", "tags", "configuration", "secrets", "steady-state-hypothesis", "method",
      "rollbacks", "controls", "runtime", "extensions", "contributions"}
 )
-_TRIGGERS = frozenset({"at_s", "queue_acked", "accepted"})
+_TRIGGERS = frozenset({"at_s", "queue_acked", "accepted", "burst_peak", "queue_depth"})
+#: May stand beside a trigger: so many seconds after it.
+_THEN = "then_s"
 #: Without these no PASS is possible, so every plan has them whether it names them or not.
 EVIDENCE_CHECKS = ("evidence-complete", "load-was-real", "faults-happened")
 
@@ -50,7 +53,7 @@ def load_plan(path: Path, catalogue: Catalogue, *, shown_as: str = "") -> Plan:
         load=LoadSpec(block.load.scenario or "", block.load.params, block.load.intake_deadline_s, block.load.settle_s, block.load.kind),
         arms=tuple(_arm(a) for a in block.arms),
         checks=_checks(block, catalogue),
-        faults=tuple(names.fault(f) for f in block.faults),
+        faults=tuple(each for f in block.faults for each in _repeated(names.fault(f), f)),
         findings=tuple(block.findings),
         budget=block.budget.model_dump(),
         held_constant=block.held_constant,
@@ -108,6 +111,14 @@ def _fields(loc: tuple[str | int, ...]) -> Iterable[str]:
 
 def _arm(block: ArmBlock) -> Arm:
     return Arm(block.name, tuple(block.variants), block.main, tuple(block.expect.get("fail", ())), block.note, dict(block.load))
+
+
+def _repeated(fault: FaultSpec, block: FaultBlock) -> list[FaultSpec]:
+    """The fault as often as it strikes, each with a name of its own: ``stall``, ``stall.2``, ``stall.3``."""
+    every = block.repeat.every_s if block.repeat else 0.0
+    again = range(2, block.repeat.times + 1) if block.repeat else ()
+    later = (replace(fault, name=f"{fault.name}.{n}", when={**fault.when, _THEN: fault.when.get(_THEN, 0.0) + (n - 1) * every}) for n in again)
+    return [fault, *later]
 
 
 def _checks(block: PlanBlock, catalogue: Catalogue) -> tuple[CheckSpec, ...]:
@@ -201,7 +212,9 @@ class _Names:
         arms = {a.name for a in block.arms}
         for i, fault in enumerate(block.faults):
             for key in fault.when:
-                self._known(key, _TRIGGERS, "trigger", "faults", i, "when", key)
+                self._known(key, {*_TRIGGERS, _THEN}, "trigger", "faults", i, "when", key)
+            if len(_TRIGGERS & set(fault.when)) != 1:
+                raise self.source.error((*self.base, "faults", i, "when"), f"a fault has one trigger, and perhaps '{_THEN}' beside it")
             for j, arm in enumerate(fault.arms):
                 self._known(arm, arms, "arm", "faults", i, "arms", j)
 

@@ -34,11 +34,19 @@ class ArmBlock(_Strict):
     expect: dict[str, list[Name]] = Field(default_factory=dict)
 
 
+class RepeatBlock(_Strict):
+    """How often a fault strikes. Each time is a fault of its own; they may overlap."""
+
+    times: int = Field(ge=2, le=50)
+    every_s: float = Field(gt=0, le=3600, description="seconds from one beginning to the next")
+
+
 class FaultBlock(_Strict):
     """When a fault of ``method`` strikes, and in which arms."""
 
     name: Name
-    when: dict[str, float] = Field(min_length=1, max_length=1)
+    when: dict[str, float] = Field(min_length=1, max_length=2, description="one trigger, and perhaps then_s: so many seconds after it")
+    repeat: RepeatBlock | None = None
     deadline_s: float = Field(gt=0, le=3600)
     arms: list[Name] = Field(default_factory=list)
 

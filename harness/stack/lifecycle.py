@@ -13,8 +13,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from harness.cluster import filesystems
 from harness.cluster.engine import ensure_engine
-from harness.errors import CleanupIncomplete, NotReady, StackFailed
+from harness.errors import CleanupIncomplete, NotReady, NotSupported, StackFailed
 from harness.kube.api import Conflict
 from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway, Record
@@ -85,7 +86,7 @@ def up(
         manifests_sha256="", time_scale=time_scale, params=params.data(),
     )
     with say.stage(f"deploy {namespace}"):
-        stack, manifests = _deploy(blank, plain, params, {n: i.ref for n, i in refs.items()}, gateway)
+        stack, manifests = _deploy(blank, plain, params, {n: i.ref for n, i in refs.items()}, gateway, say)
     _wait(stack, manifests, say)
     return stack
 
@@ -183,7 +184,9 @@ def _images(target: Target, checkout: Checkout, plain: Sequence[Manifest], progr
     return found
 
 
-def _deploy(blank: Stack, plain: Sequence[Manifest], params: Params, refs: Mapping[str, str], gateway: Gateway) -> tuple[Stack, Sequence[Manifest]]:
+def _deploy(
+    blank: Stack, plain: Sequence[Manifest], params: Params, refs: Mapping[str, str], gateway: Gateway, say: Progress
+) -> tuple[Stack, Sequence[Manifest]]:
     """Apply what is not there yet; the Stack with its credentials."""
     stack, rendered = _rendered(blank, plain, params, refs, gateway, _known_credentials(blank))
     facts = _facts(stack.cluster, stack.namespace)
@@ -194,6 +197,10 @@ def _deploy(blank: Stack, plain: Sequence[Manifest], params: Params, refs: Mappi
         down(stack)
         stack, rendered = _rendered(blank, plain, params, refs, gateway, None)
     wait_for(lambda: _created(gateway, stack.namespace), deadline_s=_GONE_S, what=f"namespace {stack.namespace} to go before it is made anew")
+    try:
+        filesystems.provide(stack.target, stack.namespace, volumes.own_file_systems(rendered))
+    except NotSupported as lacking:  # the volumes are plain directories then, and faults that need more say so
+        say.note(f"not supported here: {lacking}")
     gateway.apply(rendered, stack.namespace)
     gateway.apply([_facts_manifest(stack)], stack.namespace)
     return stack, rendered

@@ -15,10 +15,12 @@ from harness.checks import (
     faults_happened,
     integrity,
     load_was_real,
+    no_failed_sessions,
     no_loss,
     no_unexplained_duplicates,
     queue_drained,
     rate_control,
+    ready_throughout,
 )
 from harness.model.verdict import Verdict
 from harness.selftest.builder import ArmBuilder, HistoryBuilder
@@ -28,8 +30,8 @@ from harness.store.history import load
 MODULES = {
     m.__name__.rpartition(".")[2].replace("_", "-"): m
     for m in (
-        all_accepted, availability, delivery_latency, evidence_complete, faults_happened, integrity, load_was_real, no_loss,
-        no_unexplained_duplicates, queue_drained, rate_control,
+        all_accepted, availability, delivery_latency, evidence_complete, faults_happened, integrity, load_was_real, no_failed_sessions,
+        no_loss, no_unexplained_duplicates, queue_drained, rate_control, ready_throughout,
     )
 }
 Judge = Callable[..., Verdict]

@@ -16,6 +16,7 @@ from harness.model.dnslab import PORTS as PORTS_OF_CACHES
 from harness.stack import catalogue
 from harness.stack.control import LABEL, policy
 from harness.stack.render import containers_of, images_of, kustomize
+from harness.stack.volumes import own_file_systems
 from harness.support.checkout import Checkout
 from tests.unit.deploy.rules import Manifest, faults, pod, workloads
 
@@ -94,13 +95,18 @@ def test_each_rule_sees_its_breach(minimal: list[Manifest], plant: Callable[[lis
     assert len(faults(spoilt)) == 1
 
 
-@pytest.mark.parametrize("variants", [(), ADDING], ids=["profile", "with what variants add"])
-def test_the_profile_keeps_every_rule(variants: tuple[str, ...]) -> None:
-    assert faults(rendered(*variants)) == []
-
-
-def test_the_laboratory_keeps_every_rule(lab: list[Manifest]) -> None:
-    assert faults(lab) == []
+def test_components_say_what_the_manifests_hold(lab: list[Manifest]) -> None:
+    whole = [*rendered(*ADDING), *lab]
+    components = catalogue.components(CHECKOUT)
+    said = {w for c in components.values() for w in c.workloads}
+    assert said == {f"{m['kind']}/{m['metadata']['name']}" for m in workloads(whole)}
+    for one in components.values():
+        assert set(one.needs) <= set(components)
+        for workload in one.workloads:
+            found = named(whole, *workload.split("/"))
+            assert found["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == one.name
+            assert {c["image"].split("/")[1].split(":")[0] for c in containers_of(found)} <= set(one.images)
+    assert {n for c in components.values() for n in c.images} == images_of(whole)
 
 
 def test_queues_are_where_the_components_say(minimal: list[Manifest]) -> None:
@@ -114,8 +120,12 @@ def _replicas(m: list[Manifest]) -> Any:
     return named(m, "StatefulSet", "mx")["spec"]["replicas"]
 
 
-def _env(kind: str, name: str) -> Callable[[list[Manifest]], Any]:
-    return lambda m: next((e["value"] for e in pod(named(m, kind, name))["containers"][0]["env"] if e["name"] == "LIMIT"), None)
+def _env(kind: str, name: str, key: str = "LIMIT", container: int = 0) -> Callable[[list[Manifest]], Any]:
+    def look(m: list[Manifest]) -> Any:
+        found = pod(named(m, kind, name))["containers"][container : container + 1]
+        return next((e["value"] for c in found for e in c["env"] if e["name"] == key), None)
+
+    return look
 
 
 def _checks_senders(m: list[Manifest]) -> Any:
@@ -124,6 +134,31 @@ def _checks_senders(m: list[Manifest]) -> Any:
 
 def _cpu(m: list[Manifest]) -> Any:
     return pod(named(m, "StatefulSet", "mx"))["containers"][0]["resources"]["limits"]["cpu"]
+
+
+def _filter_cpu(m: list[Manifest]) -> Any:
+    return pod(named(m, "Deployment", "filter"))["containers"][0]["resources"]["limits"]["cpu"]
+
+
+def _wait(m: list[Manifest]) -> Any:
+    return pod(named(m, "StatefulSet", "mx"))["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1]
+
+
+def _asks_filter(m: list[Manifest]) -> Any:
+    return "filter" in str(pod(named(m, "StatefulSet", "mx"))["containers"][0]["readinessProbe"])
+
+
+def _liveness(manifests: list[Manifest]) -> Any:
+    return pod(named(manifests, "StatefulSet", "mx"))["containers"][0]["livenessProbe"]["exec"]["command"]
+
+
+def _off_edge(m: list[Manifest]) -> Any:
+    terms = pod(named(m, "StatefulSet", "mx"))["affinity"].get("nodeAffinity", {})
+    return "DoesNotExist" in str(terms)
+
+
+def _file_systems(m: list[Manifest]) -> Any:
+    return own_file_systems(m)
 
 
 def _claims(m: list[Manifest]) -> Any:
@@ -147,6 +182,11 @@ def _ndots(m: list[Manifest]) -> Any:
         ("shared-limit", _env("Deployment", "filter"), "shared"), ("pod-limit", _env("StatefulSet", "mx"), "pod"),
         ("queue-on-pvc", _claims, (1, [])), ("queue-on-emptydir", _claims, (0, [{"name": "spool", "emptyDir": {}}])),
         ("sender-domain-check", _checks_senders, "yes"), ("no-prestop", _hooks, []), ("ndots-1", _ndots, {"1"}),
+        ("edge-lag-0", _env("Deployment", "edge", "LAG_S", 1), "0"), ("edge-lag-60", _env("Deployment", "edge", "LAG_S", 1), "60"),
+        ("edge-lag-180", _env("Deployment", "edge", "LAG_S", 1), "180"), ("edge-lag-lost", _env("Deployment", "edge", "LOSE_REMOVALS", 1), "yes"),
+        ("prestop-wait-12", _wait, "12"), ("ready-on-filter", _asks_filter, True), ("filter-half", _filter_cpu, "500m"),
+        ("probes-strict", _liveness, ["/usr/local/lib/mailgale/probe", "25", "proxy"]),
+        ("mx-off-edge", _off_edge, True), ("milter-accept", _env("StatefulSet", "mx", "MILTER_DEFAULT"), "accept"), ("queue-on-ext4", _file_systems, {"spool-mx-0": 256 << 20}),
     ],
 )
 def test_a_variant_switches_one_thing(minimal: list[Manifest], variant: str, look: Callable[[list[Manifest]], Any], value: Any) -> None:
@@ -193,13 +233,9 @@ def test_every_variant_is_described_and_tested() -> None:
     assert all(described.values())
     assert set(described) == {
         "mx-1x", "mx-2x", "mx-light", "shared-limit", "pod-limit", "queue-on-pvc", "queue-on-emptydir", "no-prestop", "ndots-1",
-@pytest.mark.parametrize("variants", [(), ADDING], ids=["profile", "with what variants add"])
-def test_the_profile_keeps_every_rule(variants: tuple[str, ...]) -> None:
-    assert faults(rendered(*variants)) == []
-
-
-def test_the_laboratory_keeps_every_rule(lab: list[Manifest]) -> None:
-    assert faults(lab) == []
+        "edge-lag-0", "edge-lag-60", "edge-lag-180", "edge-lag-lost", "prestop-wait-12", "ready-on-filter", "filter-half", "milter-accept",
+        "queue-on-ext4", "mx-off-edge", "probes-strict", "node-local-dns", "node-local-dns-tcp", "dns-proxy", "sender-domain-check",
+        *(name for name, _, _ in LAB_VARIANTS),
     }
 
 
