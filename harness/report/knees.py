@@ -18,7 +18,8 @@ from harness.store.dnslab import CellSeen, DnsArm, StepSeen, cells, settings
 WIDTH = 1060
 _ROW, _TOP, _RIGHT = 22.0, 34.0, 200.0
 _TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-_HEAD = ("path, arm", "per second", "counted", "failed", "share", "p50", "p95", "slots in use", "most in the queue", "at unbound per query", "connections reused")
+_HEAD = ("path, arm", "per second", "counted", "failed", "share", "p50", "p95", "slots in use",
+         "most in the queue", "overflows", "SERVFAIL of unbound", "at unbound per query", "connections reused")
 
 
 @dataclass(frozen=True)
@@ -107,5 +108,11 @@ def _step(name: str, cell: CellSeen, step: StepSeen) -> tuple[str, ...]:
     return (
         name, number(step.per_s), number(step.sent), number(step.failed), percent(step.failed_share),
         *(duration(q / 1000) if (q := step.quantile_ms(p)) is not None else "–" for p in (0.5, 0.95)),
-        number(cell.slots_max), number(cell.waiting_max), number(cell.amplification), percent(cell.reused / used) if used else "–",
+        _slots(cell), number(cell.waiting_max), number(cell.overflows), number(cell.servfail), number(cell.amplification), percent(cell.reused / used) if used else "–",
     )  # fmt: skip
+
+
+def _slots(cell: CellSeen) -> str:
+    """Most in use, and of each thread where there are several: the kernel fills them unevenly (SO_REUSEPORT)."""
+    each = f" ({' + '.join(map(str, cell.slots_by_thread))} by thread)" if len(cell.slots_by_thread) > 1 else ""
+    return f"{number(cell.slots_max)}{each}"
