@@ -28,7 +28,9 @@ def slowed(claim: str, kind: str, arms: Sequence[ArmHistory], plan: Plan, *, say
     if hit is None or calm is None:
         return _undecided(claim, f"the plan has no pair of arms with and without {kind}")
     found = pairs(arms, calm, hit)
-    if not found or not all(proven(b, kind) for _, b in found):
+    if not found:
+        return _undecided(claim, f"no block has both {calm} and {hit}")
+    if not all(proven(b, kind) for _, b in found):
         return _undecided(claim, f"{kind} was not shown in every block of {hit}")
     grown = ratio(found, p99_ms)
     if grown is None:

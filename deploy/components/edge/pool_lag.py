@@ -3,7 +3,8 @@
 HAProxy finds its pool by name. Every name and type that it asks for is looked up five times a second, and a change of its addresses is
 passed on ``LAG_S / TIME_SCALE`` seconds after it was seen. What a name had first is passed on at once, as a balancer that starts
 reads its whole pool. With ``LOSE_REMOVALS=yes`` a change that only takes addresses away never arrives; the next other one brings the whole truth again.
-While the lab's DNS does not answer, nothing changes. Source: RFC 1035, 4.1. Known limits: UDP only; 64 names.
+While the lab's DNS does not answer, nothing changes, and it is asked from another port every two seconds: a flow that began before the DNS's Service
+had a pod may be remembered by the node's connection tracking as one that leads nowhere. Source: RFC 1035, 4.1. Known limits: UDP only; 64 names.
 """
 
 import os
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 A, AAAA = 1, 28
-EVERY_S, NAMES_MAX, DATAGRAM_MAX = 0.2, 64, 4096
+EVERY_S, RENEW_S, NAMES_MAX, DATAGRAM_MAX = 0.2, 2.0, 64, 4096
 
 
 def skip_name(message: bytes, at: int) -> int:
@@ -94,10 +95,11 @@ def wire_name(asked: bytes) -> str:
 
 
 class Relay:
-    """Answers on ``own`` what it hears on ``upstream``, a socket connected to the lab's DNS."""
+    """Answers on ``own`` what it hears from the lab's DNS; ``connect`` makes a socket that leads there."""
 
-    def __init__(self, own: socket.socket, upstream: socket.socket, lag_s: float, lose_removals: bool) -> None:
-        self.own, self.upstream, self.lag_s, self.lose_removals = own, upstream, lag_s, lose_removals
+    def __init__(self, own: socket.socket, connect: Callable[[], socket.socket], lag_s: float, lose_removals: bool) -> None:
+        self.own, self.connect, self.lag_s, self.lose_removals = own, connect, lag_s, lose_removals
+        self.upstream, self.heard = connect(), time.monotonic()
         self.names: dict[bytes, Name] = {}
         self.looked = 0.0
 
@@ -108,6 +110,9 @@ class Relay:
                 self._asked(*one.recvfrom(DATAGRAM_MAX)) if one is self.own else self._heard(one.recv(DATAGRAM_MAX))
             except (OSError, IndexError, struct.error):
                 continue  # a datagram that is no DNS message, or nobody listens there now
+        if time.monotonic() - self.heard >= RENEW_S:
+            self.upstream.close()
+            self.upstream, self.heard = self.connect(), time.monotonic()
         if time.monotonic() - self.looked >= EVERY_S:
             self.looked = time.monotonic()
             for name in self.names.values():
@@ -129,7 +134,7 @@ class Relay:
             return  # refused or unreachable: asked again next time
 
     def _heard(self, answer: bytes) -> None:
-        found = self.names.get(question(answer))
+        found, self.heard = self.names.get(question(answer)), time.monotonic()
         if found and answer[3] & 0x0F in (0, 3) and not answer[2] & 0x02:  # NOERROR or NXDOMAIN, and not cut off
             found.hear(answer, time.monotonic())
 
@@ -139,11 +144,15 @@ def main() -> None:
     own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     own.bind((host, int(port)))
     address = os.environ["DNS_ADDRESS"]
-    upstream = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
-    upstream.connect((address, 53))
+
+    def connect() -> socket.socket:
+        made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        made.connect((address, 53))
+        return made
+
     lag_s = float(os.environ["LAG_S"]) / float(os.environ["TIME_SCALE"])
     print(f"pool: follows {lag_s:.1f} s late", flush=True)
-    relay = Relay(own, upstream, lag_s, os.environ.get("LOSE_REMOVALS") == "yes")
+    relay = Relay(own, connect, lag_s, os.environ.get("LOSE_REMOVALS") == "yes")
     while True:
         relay.turn()
 

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -119,34 +119,59 @@ def lab() -> Iterator[Lab]:
     made.close()
 
 
-def test_over_real_sockets_a_change_arrives_as_late_as_was_told(module: ModuleType, lab: Lab) -> None:
-    own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    own.bind(("127.0.0.1", 0))
-    upstream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    upstream.connect(lab.socket.getsockname())
-    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    client.connect(own.getsockname())
-    client.setblocking(False)
-    relay = module.Relay(own, upstream, 1.0, False)
+def udp(bind: tuple[str, int] | None = None, connect: tuple[str, int] | None = None) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    if bind:
+        made.bind(bind)
+    if connect:
+        made.connect(connect)
+    return made
 
-    def ask(seconds: float, wanted: str) -> float:
+
+class Asking:
+    """A client of a relay, which is turned by hand."""
+
+    def __init__(self, module: ModuleType, own: socket.socket, connect: Callable[[], socket.socket], lag_s: float) -> None:
+        self.module, self.relay = module, module.Relay(own, connect, lag_s, False)
+        self.client = udp(connect=own.getsockname())
+        self.client.setblocking(False)
+
+    def until(self, wanted: str, seconds: float = 8) -> float:
+        """Seconds until an answer holds ``wanted``."""
         begun = time.monotonic()
         while time.monotonic() - begun < seconds:
-            client.send(QUERY.to_wire())
-            client.send(b"rubbish")
-            relay.turn()
+            self.client.send(QUERY.to_wire())
+            self.client.send(b"rubbish")
+            self.relay.turn()
             try:
-                got = module.addresses(client.recv(4096))
+                got = self.module.addresses(self.client.recv(4096))
             except BlockingIOError:
                 continue
             if wanted in got:
                 return time.monotonic() - begun
         raise AssertionError(f"{wanted} did not come")
 
-    with own, upstream, client:
-        assert ask(5, "10.0.0.1") < 1
+    def close(self) -> None:
+        self.client.close()
+        self.relay.upstream.close()
+
+
+def test_over_real_sockets_a_change_arrives_as_late_as_was_told(module: ModuleType, lab: Lab) -> None:
+    with udp(bind=("127.0.0.1", 0)) as own:
+        asking = Asking(module, own, lambda: udp(connect=lab.socket.getsockname()), 1.0)
+        assert asking.until("10.0.0.1") < 1
         lab.addresses = ("10.0.0.2",)
-        assert 1.0 <= ask(5, "10.0.0.2") < 2.5
+        assert 1.0 <= asking.until("10.0.0.2") < 2.5
+        asking.close()
+
+
+def test_a_flow_that_leads_nowhere_is_given_up(module: ModuleType, lab: Lab) -> None:
+    """Planted: the first socket leads to nobody, as a flow that began before the DNS's Service had a pod."""
+    with udp(bind=("127.0.0.1", 0)) as own, udp(bind=("127.0.0.1", 0)) as nobody:
+        places = iter([nobody.getsockname()])
+        asking = Asking(module, own, lambda: udp(connect=next(places, lab.socket.getsockname())), 0.0)
+        assert 1.9 <= asking.until("10.0.0.1") < 5
+        asking.close()
 
 
 def test_every_lag_is_the_plain_edge_with_one_switch_turned() -> None:
