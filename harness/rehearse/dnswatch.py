@@ -58,7 +58,11 @@ def looking_up(arm: ArmRun, stack: Stack) -> Iterator[None]:
 @contextmanager
 def _asking(arm: ArmRun, askers: tuple[Asker, ...]) -> Iterator[None]:
     spec = arm.secrets / f"lookups-{arm.directory.label}.json"
-    LookupSpec(str(arm.directory.path), arm.plan.seed, askers).write(spec)
+    params = arm.plan.load_params(arm.arm.name)
+    LookupSpec(
+        str(arm.directory.path), arm.plan.seed, askers, domains=int(params.get("zipf_domains") or LookupSpec.domains),
+        exponent=float(params.get("zipf_exponent", LookupSpec.exponent)),
+    ).write(spec)
     with Child("harness.dns.lookups", [spec], arm.directory.path / "lookups.out") as child:
         yield
         if not child.stop():

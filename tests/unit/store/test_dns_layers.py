@@ -166,6 +166,25 @@ def test_t31(say: Any, on: Spoil, off: Spoil, blocks: int, result: ClaimResult) 
     assert say(t31, blocks, off=off, on=on).result == result
 
 
+def slow_mail(by_s: float) -> Spoil:
+    def spoil(a: ArmBuilder) -> None:
+        watched(a, 1000, 500)
+        for mail in a.mails:
+            mail.sight = None if mail.sight is None else mail.sight + by_s
+
+    return spoil
+
+
+@pytest.mark.parametrize(("blocks", "shown"), [(1, False), (6, True)])
+def test_t31_takes_late_mail_for_shown_only_with_an_interval(say: Any, blocks: int, shown: bool) -> None:
+    """A p99 of one block rests on a mail or two."""
+    found = say(t31, blocks, off=slow_mail(5.0), on=with_path(300))
+    assert found.figures["ordinary_p99_ratio"] < 0.5
+    assert ("was not shown" not in found.conditions) is shown
+    assert found.result == (ClaimResult.CONFIRMED if shown else ClaimResult.CONFIRMED_UNDER_CONDITIONS)
+    assert "with these names and TTLs" in found.conditions
+
+
 def test_t31_needs_both_arms(say: Any) -> None:
     assert say(t31, on=with_path(300)).result == ClaimResult.UNDECIDED
 
