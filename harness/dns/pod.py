@@ -32,7 +32,7 @@ def pod_place(cluster: Cluster, engine: Engine, namespace: str, name: str) -> Pl
         raise UsageError("there is no such pod", where=f"{namespace}/{name}", todo="mailgale stack status")
     if pod.raw.get("spec", {}).get("hostNetwork"):
         raise UsageError("the pod is on its node's network (hostNetwork), where its queries cannot be told from others'", where=name)
-    process = _process(engine, pod)
+    process = process_of(engine, pod)
     return place_of(process, f"pod {namespace}/{name}")
 
 
@@ -52,11 +52,14 @@ def place_of(process: Path, what: str) -> Place:
     config = ResolverConfig.parse(text)
     if not config.nameservers:
         raise NotReady("its resolv.conf names no server", where=what)
-    return Place(namespace, config, what)
+    return Place(namespace, config, what, mounts=process / "ns" / "mnt")
 
 
-def _process(engine: Engine, pod: Pod) -> Path:
-    """The first process of the pod's first running container, through the node's own /proc."""
+def process_of(engine: Engine, pod: Pod) -> Path:
+    """The first process of the pod's first running container, through the node's own /proc.
+
+    :raises NotReady: it has none. :raises CommandFailed: the node does not answer.
+    """
     ids = [c.id for c in pod.containers if c.state == "running" and c.id]
     if not ids:
         raise NotReady("the pod has no running container", where=pod.name)

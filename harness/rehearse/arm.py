@@ -31,6 +31,8 @@ from harness.model.plan import Arm, Plan
 from harness.model.target import Target
 from harness.rehearse import specs
 from harness.rehearse.children import Child
+from harness.rehearse.counting import LOG as DNS_LOG
+from harness.rehearse.counting import counting, lacking
 from harness.rehearse.journal import Journal
 from harness.rehearse.leftovers import taking_down
 from harness.stack import isolation, lifecycle, relief
@@ -133,15 +135,17 @@ def _run(arm: ArmRun) -> None:
             with arm.phase("isolation"):
                 _isolated(arm, stack)
         _pods(arm, stack, "pods_at_start")
-        with _faults(arm, stack) as faults:
-            with arm.phase("load"):
-                _load(arm, stack)
-            with arm.phase("heal"):
-                _heal(arm, faults)
-        census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
-        with arm.phase("settle"):
-            _answers(arm, stack)
-            _settle(arm, census)
+        with counting(arm, stack) as dns:
+            with _faults(arm, stack) as faults:
+                with arm.phase("load"):
+                    _load(arm, stack)
+                with arm.phase("heal"):
+                    _heal(arm, faults)
+            census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
+            with arm.phase("settle"):
+                _answers(arm, stack)
+                _settle(arm, census)
+            dns.finish()
         with arm.phase("census"):
             for slow in relief.lift_cpu_limits(stack, record=_recorder(arm)):
                 arm.progress.note(slow)
@@ -156,6 +160,8 @@ def _announce_writers(arm: ArmRun) -> None:
     names = ["conductor.log", "observe.log", "load-1.log", "census.log"]
     if faults_of(arm.plan, arm.arm.name):
         names.append("faults.log")
+    if arm.plan.counts_dns(arm.arm.name) and not lacking(arm):
+        names.append(DNS_LOG)
     arm.log.event("expected_writers", names=names)
 
 
