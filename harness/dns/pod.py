@@ -52,7 +52,7 @@ def place_of(process: Path, what: str) -> Place:
     config = ResolverConfig.parse(text)
     if not config.nameservers:
         raise NotReady("its resolv.conf names no server", where=what)
-    return Place(namespace, config, what)
+    return Place(namespace, config, what, mounts=process / "ns" / "mnt")
 
 
 def process_of(engine: Engine, pod: Pod) -> Path:

@@ -70,6 +70,20 @@ class LoadSpec:
 
 
 @dataclass(frozen=True)
+class DnsSpec:
+    """What is counted of DNS in an arm.
+
+    :param capture: components in whose pods' networks every DNS message is captured, from before the load until all is quiet.
+    :param look_ups: resolvers whose queries per look-up are measured in a pod before the load (see harness.dns.lookups).
+    :param arms: only these arms; () = all. An arm that is left out shows what the counting itself costs.
+    """
+
+    capture: tuple[str, ...]
+    look_ups: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """A whole plan, validated."""
 
@@ -90,6 +104,7 @@ class Plan:
     budget: Mapping[str, float] = field(default_factory=dict)  #: minutes, mails, pods_killed
     held_constant: Mapping[str, str] = field(default_factory=dict)  #: what else could bound the intake, printed
     stack_params: Mapping[str, str] = field(default_factory=dict)  #: keys of run-params beside the standard ones, e.g. LIMIT_RATE
+    dns: DnsSpec | None = None  #: None: DNS is not counted
     experiment: Mapping[str, Any] = field(default_factory=dict)  #: the chaostoolkit part as it stands in the file
     source: str = ""  #: path of the file
     sha256: str = ""  #: of the file's bytes
@@ -101,6 +116,10 @@ class Plan:
     def load_params(self, arm: str) -> Mapping[str, Any]:
         """The parameters of the load in ``arm``."""
         return {**self.load.params, **self.arm(arm).load_params}
+
+    def counts_dns(self, arm: str) -> bool:
+        """Whether DNS is counted in ``arm``."""
+        return self.dns is not None and (not self.dns.arms or arm in self.dns.arms)
 
     @property
     def arm_names(self) -> tuple[str, ...]:

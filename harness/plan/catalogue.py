@@ -18,6 +18,7 @@ class Catalogue:
     :param load_params: names of the load's parameters; ``load_problem`` says what is wrong with a value ("" = nothing).
     :param dns_load_problem: what is wrong with the parameters of a dns load ("" = nothing).
     :param stack_params: keys of the ConfigMap run-params that a plan may set.
+    :param capturable: components with pods that have a network of their own; ``look_ups``: resolvers that can be measured in one.
     """
 
     scenarios: frozenset[str]
@@ -32,6 +33,8 @@ class Catalogue:
     load_problem: Callable[[str, Any], str] = lambda name, value: ""
     stack_params: frozenset[str] = frozenset()
     dns_load_problem: Callable[[Mapping[str, Any]], str] = lambda params: ""
+    capturable: frozenset[str] = frozenset()
+    look_ups: frozenset[str] = frozenset()
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

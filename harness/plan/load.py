@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import PlanError
-from harness.model.plan import Arm, CheckSpec, FaultSpec, LoadSpec, Plan
+from harness.model.plan import Arm, CheckSpec, DnsSpec, FaultSpec, LoadSpec, Plan
 from harness.plan.catalogue import Catalogue, nearest
 from harness.plan.schema import ArmBlock, CheckBlock, FaultBlock, PlanBlock
 from harness.plan.source import Path_, Source, read_yaml
@@ -23,6 +23,8 @@ _TOP_KEYS = frozenset(
 _TRIGGERS = frozenset({"at_s", "queue_acked", "accepted", "burst_peak", "queue_depth"})
 #: May stand beside a trigger: so many seconds after it.
 _THEN = "then_s"
+#: The check that judges what the key ``dns`` has counted.
+_DNS_CHECK = "dns-account"
 #: Without these no PASS is possible, so every plan has them whether it names them or not.
 EVIDENCE_CHECKS = ("evidence-complete", "load-was-real", "faults-happened")
 
@@ -58,6 +60,7 @@ def load_plan(path: Path, catalogue: Catalogue, *, shown_as: str = "") -> Plan:
         budget=block.budget.model_dump(),
         held_constant=block.held_constant,
         stack_params=block.stack,
+        dns=_dns(block),
         experiment={k: v for k, v in source.data.items() if k != "extensions"},
         source=shown_as or str(path),
         sha256=source.sha256,
@@ -121,6 +124,10 @@ def _repeated(fault: FaultSpec, block: FaultBlock) -> list[FaultSpec]:
     return [fault, *later]
 
 
+def _dns(block: PlanBlock) -> DnsSpec | None:
+    return DnsSpec(tuple(block.dns.capture), tuple(block.dns.look_ups), tuple(block.dns.arms)) if block.dns else None
+
+
 def _checks(block: PlanBlock, catalogue: Catalogue) -> tuple[CheckSpec, ...]:
     wanted: dict[str, CheckBlock] = {n: CheckBlock() for n in EVIDENCE_CHECKS if n in catalogue.checks}
     wanted.update(block.checks)
@@ -146,6 +153,7 @@ class _Names:
         for key in block.stack:
             self._known(key, c.stack_params, "parameter of the stack", "stack", key)
         self._check_limits(block)
+        self._dns(block)
         self._arms(block)
         self._faults(block)
 
@@ -203,6 +211,24 @@ class _Names:
                     raise self.source.error((*self.base, "checks", name), f"check '{name}' needs the limit '{limit}'")
             for j, arm in enumerate(check.arms):
                 self._known(arm, arms, "arm", "checks", name, "arms", j)
+
+    def _dns(self, block: PlanBlock) -> None:
+        """What is counted, and that no check asks for counts that are not made."""
+        if block.dns is None:
+            if _DNS_CHECK in block.checks:
+                raise self.source.error((*self.base, "checks", _DNS_CHECK), f"check '{_DNS_CHECK}' needs the key 'dns', which says what is captured")
+            return
+        arms = {a.name for a in block.arms}
+        valid = {"component that can be captured": self.catalogue.capturable, "resolver": self.catalogue.look_ups, "arm": frozenset(arms)}
+        for (kind, names), (key, given) in zip(valid.items(), block.dns.model_dump().items(), strict=True):
+            for j, name in enumerate(given):
+                self._known(name, names, kind, "dns", key, j)
+                if name in given[:j]:
+                    raise self.source.error((*self.base, "dns", key, j), f"'{name}' stands twice")
+        check = block.checks.get(_DNS_CHECK)
+        for j, arm in enumerate(check.arms if check else ()):
+            if block.dns.arms and arm not in block.dns.arms:
+                raise self.source.error((*self.base, "checks", _DNS_CHECK, "arms", j), f"DNS is not counted in arm '{arm}'")
 
     def _faults(self, block: PlanBlock) -> None:
         named = [f.name for f in block.faults]

@@ -58,6 +58,14 @@ class CheckBlock(_Strict):
     arms: list[Name] = Field(default_factory=list)
 
 
+class DnsBlock(_Strict):
+    """DNS counted by passive capture in the pods' networks."""
+
+    capture: list[Name] = Field(min_length=1, description="components in whose pods' networks every DNS message is captured")
+    look_ups: list[Name] = Field(default_factory=list, description="resolvers whose queries per look-up are measured in a pod before the load")
+    arms: list[Name] = Field(default_factory=list, description="only these arms; one that is left out shows what the counting costs")
+
+
 class Budget(_Strict):
     """For each block of arms: before an arm, the run ends when minutes or mails are used up (exit 9); more ``pods_killed`` are refused (exit 7)."""
 
@@ -83,6 +91,7 @@ class PlanBlock(_Strict):
     load: LoadBlock
     arms: list[ArmBlock] = Field(min_length=1)
     faults: list[FaultBlock] = Field(default_factory=list)
+    dns: DnsBlock | None = None
     checks: dict[Name, CheckBlock] = Field(min_length=1)
     stack: dict[str, str] = Field(default_factory=dict, description="keys of the ConfigMap run-params for every arm, e.g. LIMIT_RATE")
     held_constant: dict[str, str] = Field(default_factory=dict)

@@ -32,6 +32,8 @@ from harness.model.plan import Arm, Plan
 from harness.model.target import Target
 from harness.rehearse import dnslab, specs
 from harness.rehearse.children import Child
+from harness.rehearse.counting import LOG as DNS_LOG
+from harness.rehearse.counting import counting, lacking
 from harness.rehearse.dnswatch import looking_up
 from harness.rehearse.journal import Journal
 from harness.rehearse.leftovers import taking_down
@@ -148,7 +150,7 @@ def _run(arm: ArmRun) -> None:
 def _mail(arm: ArmRun, stack: Stack) -> None:
     """The load with the faults beside it, and what became of its mail."""
     census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
-    with looking_up(arm, stack):
+    with counting(arm, stack) as dns, looking_up(arm, stack):
         with _faults(arm, stack) as faults:
             with arm.phase("load"):
                 _load(arm, stack)
@@ -157,6 +159,7 @@ def _mail(arm: ArmRun, stack: Stack) -> None:
         with arm.phase("settle"):
             _answers(arm, stack)
             _settle(arm, census)
+        dns.finish()
     with arm.phase("census"):
         for slow in relief.lift_cpu_limits(stack, record=_recorder(arm)):
             arm.progress.note(slow)
@@ -171,6 +174,8 @@ def _announce_writers(arm: ArmRun) -> None:
         names.append("faults.log")
     if specs.about_dns(arm.plan) and arm.target.kind == "kind":
         names.append(LOOKUPS)
+    if arm.plan.counts_dns(arm.arm.name) and not lacking(arm):
+        names.append(DNS_LOG)
     arm.log.event("expected_writers", names=names)
 
 

@@ -104,7 +104,13 @@ LOAD = (
     Entry("throttled_share", "CPU periods throttled, mx", brief=True),
     Entry("mailbox_throttled_share", "CPU periods throttled, mailbox"),
 )
-GROUPS = (("Mail", MAIL), ("Attempts", ATTEMPTS), ("Rates and queues", RATES), ("Latency", LATENCY), ("DNS", DNS), ("Load", LOAD))
+DNS_COUNTED = (
+    Entry("dns_application_per_mail", "DNS queries per mail", brief=True),
+    Entry("dns_cluster_dns_per_mail", "… that reach cluster DNS"),
+    Entry("dns_unbound_per_mail", "… that reach unbound", brief=True),
+    Entry("dns_authoritative_per_mail", "… that reach the authoritative server"),
+)
+GROUPS = (("Mail", MAIL), ("Attempts", ATTEMPTS), ("Rates and queues", RATES), ("Latency", LATENCY), ("DNS", DNS), ("Load", LOAD), ("DNS queries", DNS_COUNTED))
 #: Shown in the table of refusals, in more detail.
 ELSEWHERE = ("deferred_",)
 #: (figure, name, figure that gives it its mood, mood, check that a planned failure of it is) of the big numbers on top,
