@@ -23,6 +23,7 @@ from typing import Any
 from harness.dns.labspec import LabSpec
 from harness.dns.netns import inside
 from harness.errors import MailgaleError, NotReady, RecordLost
+from harness.model.metrics import coredns_series
 from harness.store.log import LogWriter
 
 _EVERY_S = 1.0
@@ -32,8 +33,6 @@ _METRICS = 9153
 #: Metrics pages are long: so many caches each second.
 _CACHES_EACH = 4
 _LISTEN, _PORT = "0A", 53
-_SAMPLE = re.compile(r"^coredns_(\w+)\{([^}]*)\} (\S+)$", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
 _STATISTICS = {
     "total.num.queries": "queries", "num.query.tcp": "queries_tcp", "total.num.recursivereplies": "replies", "total.num.cachehits": "hits",
     "total.requestlist.exceeded": "exceeded", "num.answer.rcode.SERVFAIL": "servfail", "total.tcpusage": "slots",
@@ -100,13 +99,13 @@ def _all(channel: socket.socket) -> bytes:
 def cache_counters(page: str) -> dict[str, int]:
     """Requests and use of connections by transport, from a metrics page of CoreDNS."""
     found: dict[str, int] = {}
-    for name, labels, value in _SAMPLE.findall(page):
-        proto = dict(_LABEL.findall(labels)).get("proto", "")
+    for name, labels, value in coredns_series(page):
+        proto = labels.get("proto", "")
         key = {
             "dns_requests_total": "requests", "proxy_conn_cache_hits_total": f"reused_{proto}", "proxy_conn_cache_misses_total": f"opened_{proto}",
         }.get(name)
         if key:
-            found[key] = found.get(key, 0) + int(float(value))
+            found[key] = found.get(key, 0) + int(value)
     return found
 
 

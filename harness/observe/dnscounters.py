@@ -7,14 +7,14 @@ Sources: CoreDNS plugins metrics, cache and forward (1.13.2), unbound-control(8)
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from harness.errors import NotReady
 from harness.kube.api import ApiFailed
 from harness.kube.client import Cluster
 from harness.kube.objects import Pod
+from harness.model.metrics import coredns_series
 from harness.observe.sink import Sink
 
 PART = "mailgale.dev/part"
@@ -25,8 +25,6 @@ UNBOUND = "unbound"
 _STATS = ["unbound-control", "-c", "/run/unbound.conf", "stats_noreset"]
 _EVERY = 2
 _TIMEOUT_S = 4.0
-_SERIES = re.compile(r"^coredns_(\w+?)(?:\{(.*)\})? (\S+)$")
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 Counters = dict[str, dict[str, float]]
 #: Metric → (name here, labels that its key is made of).
@@ -102,7 +100,7 @@ def parse_coredns(text: str) -> Counters:
     :raises ValueError: no such metrics: it has none of its own.
     """
     found: Counters = {}
-    for name, labels, value in _series(text):
+    for name, labels, value in coredns_series(text):
         if name in _COREDNS:
             kind, parts = _COREDNS[name]
             key = "/".join(labels.get(p, "") for p in parts) or "all"
@@ -131,12 +129,6 @@ def parse_unbound(text: str) -> Counters:
         if kind:
             found.setdefault(kind, {})[key] = value
     return found
-
-
-def _series(text: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
-    for line in text.splitlines():
-        if found := _SERIES.match(line):
-            yield found[1], dict(_LABEL.findall(found[2] or "")), float(found[3])
 
 
 def _instance(pod: Pod) -> str:
