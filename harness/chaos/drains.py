@@ -138,8 +138,7 @@ def _named(pods: Sequence[Pod]) -> list[dict[str, str]]:
 
 
 def _all_whole(f: Fault) -> bool:
-    known = {w for workloads in f.world.spec.workloads.values() for w in workloads}
-    return not any(f.world.whole(w) for w in known)
+    return not any(f.world.whole(w) for w in f.every_workload)
 
 
 def _schedulable(f: Fault, node: str) -> bool:

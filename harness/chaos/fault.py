@@ -104,9 +104,14 @@ class Fault:
             raise FaultFailed(f"the component '{self.component}' has no workload that is known", where=self.name)
         return known[0]
 
+    @property
+    def every_workload(self) -> list[str]:
+        """``Kind/name`` of all that run in this run's namespace."""
+        return sorted({w for known in self.world.spec.workloads.values() for w in known})
+
     def arm_every_workload(self) -> None:
         """Write down that every workload of the run has to be whole again: for faults that hit whatever is on a node."""
-        for workload in sorted({w for known in self.world.spec.workloads.values() for w in known}):
+        for workload in self.every_workload:
             self.arm("whole", workload=workload)
 
     def undo_one(self, armed: Armed) -> None:

@@ -22,9 +22,9 @@ from harness.chaos.tail import LoadTail, QueueTail
 from harness.chaos.world import LOOK_S, FaultFailed, World
 from harness.errors import MailgaleError
 from harness.kube.objects import Pod
+from harness.model.faults import THEN
 from harness.support.clock import now_ns
 
-THEN = "then_s"
 QUEUES = ("incoming", "active", "deferred")
 SPOOL = "/var/spool/postfix"
 SIDECAR = "queue-status"
@@ -87,7 +87,7 @@ def _then(world: World, seconds: float) -> dict[str, Any]:
     while (left := end - time.monotonic()) > 0:
         world.check()
         time.sleep(min(LOOK_S, left))
-    return {"then_s": seconds} if seconds else {}
+    return {THEN: seconds} if seconds else {}
 
 
 class _QueueDepth:

@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+#: What a plan's ``when`` may wait for (harness.chaos.triggers says what each means) …
+TRIGGERS = frozenset({"at_s", "queue_acked", "accepted", "burst_peak", "queue_depth"})
+#: … and what may stand beside it: so many seconds after it.
+THEN = "then_s"
+
 
 @dataclass(frozen=True)
 class FaultKind:

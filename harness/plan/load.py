@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import PlanError
+from harness.model.faults import THEN, TRIGGERS
 from harness.model.plan import Arm, CheckSpec, DnsSpec, FaultSpec, LoadSpec, Plan
 from harness.plan.catalogue import Catalogue, nearest
 from harness.plan.schema import ArmBlock, CheckBlock, FaultBlock, PlanBlock
@@ -20,9 +21,6 @@ _TOP_KEYS = frozenset(
     {"title", "description", "version", "tags", "configuration", "secrets", "steady-state-hypothesis", "method",
      "rollbacks", "controls", "runtime", "extensions", "contributions"}
 )
-_TRIGGERS = frozenset({"at_s", "queue_acked", "accepted", "burst_peak", "queue_depth"})
-#: May stand beside a trigger: so many seconds after it.
-_THEN = "then_s"
 #: The check that judges what the key ``dns`` has counted.
 _DNS_CHECK = "dns-account"
 #: Without these no PASS is possible, so every plan has them whether it names them or not.
@@ -120,7 +118,7 @@ def _repeated(fault: FaultSpec, block: FaultBlock) -> list[FaultSpec]:
     """The fault as often as it strikes, each with a name of its own: ``stall``, ``stall.2``, ``stall.3``."""
     every = block.repeat.every_s if block.repeat else 0.0
     again = range(2, block.repeat.times + 1) if block.repeat else ()
-    later = (replace(fault, name=f"{fault.name}.{n}", when={**fault.when, _THEN: fault.when.get(_THEN, 0.0) + (n - 1) * every}) for n in again)
+    later = (replace(fault, name=f"{fault.name}.{n}", when={**fault.when, THEN: fault.when.get(THEN, 0.0) + (n - 1) * every}) for n in again)
     return [fault, *later]
 
 
@@ -238,9 +236,9 @@ class _Names:
         arms = {a.name for a in block.arms}
         for i, fault in enumerate(block.faults):
             for key in fault.when:
-                self._known(key, {*_TRIGGERS, _THEN}, "trigger", "faults", i, "when", key)
-            if len(_TRIGGERS & set(fault.when)) != 1:
-                raise self.source.error((*self.base, "faults", i, "when"), f"a fault has one trigger, and perhaps '{_THEN}' beside it")
+                self._known(key, {*TRIGGERS, THEN}, "trigger", "faults", i, "when", key)
+            if len(TRIGGERS & set(fault.when)) != 1:
+                raise self.source.error((*self.base, "faults", i, "when"), f"a fault has one trigger, and perhaps '{THEN}' beside it")
             for j, arm in enumerate(fault.arms):
                 self._known(arm, arms, "arm", "faults", i, "arms", j)
 
