@@ -50,13 +50,13 @@ def judge_history(history: RunHistory) -> RunVerdict:
     plan = history.plan
     verdicts = [v for arm in history.arms for v in _arm(history, arm)]
     verdicts += list(_missing(history))
-    status = overall(plan, verdicts)
+    status, doubtful = overall(plan, verdicts), unsound(verdicts)
     return RunVerdict(
         run_id=history.run.run_id,
         status=status,
         sentence=sentence(plan, verdicts, status),
         verdicts=tuple(verdicts),
-        findings=tuple(_finding(name, history, unsound(verdicts)) for name in plan.findings),
+        findings=tuple(_finding(name, history, doubtful) for name in plan.findings),
         figures={arm.label: _figures(arm) for arm in history.arms},
         expect_fail={a.name: a.expect_fail for a in plan.arms if a.expect_fail},
     )

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from harness.model.outcome import Population
-from harness.model.plan import Plan
 from harness.report.svg import Point
+from harness.store.dnslab import DnsArm
 
 Event = Mapping[str, Any]
 #: A break between two samples of the load longer than this, in seconds, is shown as a gap.
@@ -22,19 +22,8 @@ GAP_S = 5.0
 _SECOND = 1e9
 
 
-class ArmData(Protocol):
+class ArmData(DnsArm, Protocol):
     """The part of ``harness.store.history.ArmHistory`` that the report reads."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def block(self) -> int: ...
-
-    @property
-    def plan(self) -> Plan: ...
-
-    def events(self, kind: str) -> list[dict[str, Any]]: ...
 
     def sql(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
 

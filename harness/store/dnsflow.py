@@ -16,6 +16,7 @@ from harness.model.dnsaccount import Account, Step, settle
 from harness.model.dnsflow import CHAIN, Layer
 from harness.model.dnspurpose import PROBE
 from harness.model.outcome import Outcome
+from harness.store.dns import stretch
 from harness.store.history import SECOND, ArmHistory
 
 UPSTREAM = ", upstream"
@@ -104,8 +105,8 @@ def _is_of(event: Mapping[str, Any], layer: Layer) -> bool:
 
 def _span(arm: ArmHistory) -> tuple[int, int] | None:
     """From the second in which the load began to the end of settling."""
-    load, after = arm.phase("load"), arm.phase("settle")
-    return (load[0] // SECOND * SECOND, after[1]) if load and after else None
+    span = stretch(arm)
+    return (span.begin // SECOND * SECOND, span.end) if span else None
 
 
 def _events(arm: ArmHistory, span: tuple[int, int]) -> list[dict[str, Any]]:
