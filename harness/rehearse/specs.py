@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.census.spec import CensusSpec, Server
 from harness.kube.objects import Pod
+from harness.load.params import MARKS, Params
 from harness.load.spec import Access, LoadSpec
 from harness.observe.spec import ObserveSpec
 from harness.stack.catalogue import components
@@ -71,6 +72,7 @@ def observe(arm: ArmRun, namespace: str) -> ObserveSpec:
 
 def census(arm: ArmRun, stack: Stack, *, queue_components: tuple[str, ...]) -> CensusSpec:
     """The task of the census: ordinary ports, as any client would."""
+    params = Params.of(arm.plan.load_params(arm.arm.name))
     return CensusSpec(
         run=arm.run_id,
         arm=arm.directory.label,
@@ -85,6 +87,8 @@ def census(arm: ArmRun, stack: Stack, *, queue_components: tuple[str, ...]) -> C
         volumes_dir=arm.target.volumes_dir,
         target=asdict(arm.target),
         queue_components=queue_components,
+        pop3_first=tuple(f"user{n + 1}@{stack.mail_domain}" for n in params.pop_accounts(stack.users)),
+        flags=MARKS if params.flag_share else (),
     )
 
 

@@ -15,6 +15,7 @@ from harness.checks import (
     faults_happened,
     integrity,
     load_was_real,
+    mailbox_state,
     no_loss,
     no_unexplained_duplicates,
     queue_drained,
@@ -28,7 +29,7 @@ from harness.store.history import load
 MODULES = {
     m.__name__.rpartition(".")[2].replace("_", "-"): m
     for m in (
-        all_accepted, availability, delivery_latency, evidence_complete, faults_happened, integrity, load_was_real, no_loss,
+        all_accepted, availability, delivery_latency, evidence_complete, faults_happened, integrity, load_was_real, mailbox_state, no_loss,
         no_unexplained_duplicates, queue_drained, rate_control,
     )
 }
