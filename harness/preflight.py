@@ -133,7 +133,8 @@ def _abilities(plan: Plan, checkout: Checkout) -> None:
 
 
 def _load(plan: Plan) -> Iterator[str]:
-    yield f"scenario {plan.load.scenario}, seed {plan.seed}, {plan.users} users, time scale {plan.time_scale:g}"
+    what = f"scenario {plan.load.scenario}" if plan.load.kind == "mail" else f"{plan.load.kind} queries"
+    yield f"{what}, seed {plan.seed}, {plan.users} users, time scale {plan.time_scale:g}"
     for name, value in plan.load.params.items():
         yield f"{name} = {value}"
     for arm in plan.arms:

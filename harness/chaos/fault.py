@@ -6,13 +6,14 @@ chaostoolkit calls a run "completed" whose action crashed, so every ending is wr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from chaoslib.exceptions import ActivityFailed
 
+from harness.chaos.targets import workload_of
 from harness.chaos.triggers import wait_for_trigger
 from harness.chaos.undo import Armed
 from harness.chaos.world import LOOK_S, FaultFailed, World, current
@@ -20,6 +21,7 @@ from harness.errors import MailgaleError, NotSupported
 from harness.kube.objects import Pod
 
 T = TypeVar("T")
+When = Mapping[str, float] | None
 
 
 @dataclass
@@ -49,6 +51,11 @@ class Fault:
         self.armed.append(armed)
         return armed
 
+    def arm_whole(self, victims: Iterable[Pod]) -> None:
+        """Write down that every workload that loses a pod must have all of them again."""
+        for workload in dict.fromkeys(workload_of(p) or self.workload for p in victims):
+            self.arm("whole", workload=workload)
+
     @property
     def left_s(self) -> float:
         """Seconds until the deadline."""
@@ -68,11 +75,12 @@ class Fault:
                 raise FaultFailed(f"not within its {self.deadline_s:.0f} s: {what}", where=self.name)
             time.sleep(LOOK_S)
 
-    def hold(self, seconds: float) -> None:
-        """Keep the fault up for a while, lease and stop being watched; cut short by the deadline."""
+    def hold(self, seconds: float, look: Callable[[], object] = lambda: None) -> None:
+        """Keep the fault up for a while, lease and stop being watched, ``look`` called again and again; cut short by the deadline."""
         end = time.monotonic() + min(seconds, max(0.0, self.left_s))
         while time.monotonic() < end:
             self.world.check()
+            look()
             time.sleep(min(LOOK_S, max(0.0, end - time.monotonic())))
 
     def pod(self, name: str) -> Pod:
@@ -96,6 +104,28 @@ class Fault:
             raise FaultFailed(f"the component '{self.component}' has no workload that is known", where=self.name)
         return known[0]
 
+    def arm_every_workload(self) -> None:
+        """Write down that every workload of the run has to be whole again: for faults that hit whatever is on a node."""
+        for workload in sorted({w for known in self.world.spec.workloads.values() for w in known}):
+            self.arm("whole", workload=workload)
+
+    def undo_one(self, armed: Armed) -> None:
+        """Undo one entry before the others.
+
+        :raises FaultFailed: something of it is left.
+        """
+        self.armed.remove(armed)
+        if left := self.world.undo_log.undo(armed):
+            raise FaultFailed(f"not undone: {left}", where=self.name)
+
+    def undo_some(self, count: int) -> None:
+        """Undo the last ``count`` entries, last in first.
+
+        :raises FaultFailed: something of one is left; the others wait for :meth:`undo`.
+        """
+        for armed in self.armed[: -count - 1 : -1]:
+            self.undo_one(armed)
+
     def undo(self) -> list[str]:
         """Undo what is armed, last in first; what is left."""
         left = [why for armed in reversed(self.armed) if (why := self.world.undo_log.undo(armed))]
@@ -110,7 +140,7 @@ def carry_out(
     component: str,
     victims: list[str] | None,
     fault: str,
-    when: Mapping[str, float] | None,
+    when: When,
     deadline_s: float,
 ) -> dict[str, Any]:
     """Run one fault from arming to undone. What chaostoolkit calls; returns a line for its journal.
@@ -133,7 +163,7 @@ def carry_out(
     return {"fault": doing.name, "kind": kind, "targets": doing.victims, "seconds": round(time.monotonic() - doing.since, 3)}
 
 
-def _run(doing: Fault, act: Callable[[Fault], None], when: Mapping[str, float] | None) -> None:
+def _run(doing: Fault, act: Callable[[Fault], None], when: When) -> None:
     doing.world.check()
     if not doing.victims:
         raise FaultFailed("no victim was named; a fault that hits nothing is no fault", where=doing.name)

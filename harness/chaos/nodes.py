@@ -1,4 +1,4 @@
-"""The nodes of a kind cluster from outside: processes of a container, stop and start of a node.
+"""The nodes of a kind cluster from outside: processes of a container, power, pause, network namespaces.
 
 A kind node is a container of the engine; its processes are seen by ``docker exec``. Source: ctr(8) of containerd, proc(5).
 On other targets every method raises NotSupported: what cannot be seen is not claimed.
@@ -10,11 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.errors import CommandFailed, NotSupported
+from harness.errors import CommandFailed, MailgaleError, NotSupported
 from harness.model.target import Target
 from harness.support.shell import Completed, run
 
 _EXEC_S = 30.0
+#: How long an orderly stop of a node may take before it is killed.
+_STOP_S = 20
+
+
+class FaultFailed(MailgaleError):
+    """A fault that did not happen, could not be proven, or was not over in time."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class Process:
     pid: int
     birth: str
     state: str = ""
+    name: str = ""  #: as the kernel knows it, cut to 15 characters (proc(5), comm)
 
     def same(self, other: Process) -> bool:
         return (self.pid, self.birth) == (other.pid, other.birth)
@@ -67,17 +74,43 @@ class Nodes:
         stopped = [p.pid for p in self.alive(node, known) if p.state == "T"]
         return f"still stopped on {node}: {stopped}" if stopped else ""
 
-    def stop(self, node: str) -> None:
-        """Stop the node's container at once."""
-        self._docker("kill", self._known(node))
+    def power(self, node: str, verb: str) -> None:
+        """``kill`` (as a power cut does to processes), ``stop`` (its init may stop services, 20 s), ``pause``, ``unpause``."""
+        words = ["stop", "--time", str(_STOP_S)] if verb == "stop" else [verb]
+        self._docker(*words, self._known(node), timeout_s=_EXEC_S + _STOP_S)
 
     def start(self, node: str) -> None:
-        """Start the node's container; nothing happens when it runs."""
-        self._docker("start", self._known(node))
+        """Have the node's container run, whatever was done to it; nothing happens when it does."""
+        state = self.state(node)
+        if state == "paused":
+            self.power(node, "unpause")
+        elif state != "running":
+            self._docker("start", self._known(node))
 
-    def running(self, node: str) -> bool:
-        """Whether the engine says that the node's container runs."""
-        return self._docker("inspect", "--format", "{{.State.Running}}", self._known(node)).stdout.strip() == "true"
+    def state(self, node: str) -> str:
+        """What the engine says of the node's container: ``running``, ``paused``, ``exited``, …"""
+        return self._docker("inspect", "--format", "{{.State.Status}}", self._known(node)).stdout.strip()
+
+    def inside(self, node: str, *words: str, input: str | None = None, check: bool = True) -> Completed:
+        """Run a command on the node, ``input`` as its standard input.
+
+        :raises CommandFailed: it fails (with ``check``), or the node does not answer.
+        """
+        flags = ["-i"] if input is not None else []
+        return self._docker("exec", *flags, self._known(node), *words, check=check, input=input)
+
+    def network_of(self, node: str, process: Process) -> str:
+        """The file on ``node`` that names the network namespace of ``process``; "" when it is the node's own.
+
+        A pod's namespace has such a file as long as the pod lives, whatever becomes of its containers (containerd's CNI keeps it).
+
+        :raises CommandFailed: the process is gone, or its namespace has no name.
+        """
+        script = (
+            'own=$(stat -Lc %i /proc/1/ns/net) its=$(stat -Lc %i "/proc/$1/ns/net") || exit 3; [ "$own" != "$its" ] || exit 0; '
+            'for f in /run/netns/*; do [ "$(stat -Lc %i "$f")" != "$its" ] || { echo "$f"; exit 0; }; done; exit 4'
+        )
+        return self._exec(node, "sh", "-c", script, "sh", str(process.pid)).stdout.strip()
 
     def _states(self, node: str, pids: Iterable[int]) -> list[Process]:
         wanted = [str(p) for p in pids]
@@ -90,8 +123,8 @@ class Nodes:
     def _exec(self, node: str, *words: str, check: bool = True) -> Completed:
         return self._docker("exec", self._known(node), *words, check=check)
 
-    def _docker(self, *words: str, check: bool = True) -> Completed:
-        return run(["docker", *words], timeout_s=_EXEC_S, check=check)
+    def _docker(self, *words: str, check: bool = True, input: str | None = None, timeout_s: float = _EXEC_S) -> Completed:
+        return run(["docker", *words], timeout_s=timeout_s, check=check, input=input)
 
     def _known(self, node: str) -> str:
         if self._target.kind != "kind":
@@ -108,5 +141,6 @@ def plain(processes: Iterable[Process]) -> list[dict[str, Any]]:
 
 def _process(stat: str) -> Process:
     pid, _, rest = stat.partition(" (")
-    fields = rest.rpartition(")")[2].split()
-    return Process(int(pid), fields[19], fields[0])
+    name, _, after = rest.rpartition(")")
+    fields = after.split()
+    return Process(int(pid), fields[19], fields[0], name)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.chaos.targets import Resolved
+from harness.model.faults import CHOOSING
 from harness.model.plan import Plan
 
 ACTIONS = "harness.chaos.actions"
@@ -40,8 +41,9 @@ def settings() -> str:
 
 def _action(resolved: Resolved) -> dict[str, Any]:
     fault = resolved.fault
+    target = {k: v for k, v in fault.target.items() if k not in CHOOSING}
     arguments: Mapping[str, Any] = {
-        **fault.target, **fault.arguments, "victims": list(resolved.victims), "fault": fault.name,
+        **target, **fault.arguments, "victims": list(resolved.victims), "fault": fault.name,
         "when": dict(fault.when), "deadline_s": fault.deadline_s,
     }
     provider = {"type": "python", "module": ACTIONS, "func": fault.kind, "arguments": dict(arguments)}

@@ -70,6 +70,10 @@ class LoadTail:
         self._tails: dict[Path, Tail] = {}
         self._accepted: dict[Path, int] = {}
         self._ended: set[Path] = set()
+        self._in_flight: dict[Path, int] = {}
+        self.peak = 0  #: most mails that were in flight at once in the burst
+        self.peak_ns: int | None = None  #: when that was last seen
+        self.seen_ns = 0  #: the newest ``load_state``
         self.began_ns: int | None = None  #: first ``load_state`` after the warm-up
         self.acknowledged: set[int] = set()  #: numbers of the mails that were accepted for at least one recipient
 
@@ -99,8 +103,17 @@ class LoadTail:
             self._accepted[path] = int(event["accepted"])
             if event["phase"] != "warmup" and self.began_ns is None:
                 self.began_ns = int(event["t"])
+            self._peak(path, event)
         elif event["kind"] in ("load_end", "log_closed"):
             self._ended.add(path)
+
+
+    def _peak(self, path: Path, event: dict[str, Any]) -> None:
+        self.seen_ns = max(self.seen_ns, int(event["t"]))
+        self._in_flight[path] = int(event.get("in_flight", 0)) if event["phase"] == "burst" else 0
+        now = sum(self._in_flight.values())
+        if now > self.peak:
+            self.peak, self.peak_ns = now, int(event["t"])
 
 
 class QueueTail:

@@ -18,9 +18,8 @@ from harness.model.faults import KINDS
 from harness.model.plan import FaultSpec, Plan
 from harness.model.target import Target
 
-#: Faults whose victims are nodes, and those whose victims are whole workloads; all others hit pods.
-NODE_KINDS = frozenset({"drain", "cordon", "node_stop"})
-WORKLOAD_KINDS = frozenset({"scale"})
+#: Faults that cost their victims their lives, which a plan's budget has to allow.
+KILLS = frozenset({"kill_pod", "container_kill", "attach_refused", "volume_readonly"})
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Resolved:
 
     def line(self) -> str:
         """One line for a preview."""
-        (kind, value), = self.fault.when.items()
-        return f"{self.fault.name}: {self.fault.kind} of {', '.join(self.victims)}, when {kind} = {value:g}, over within {self.fault.deadline_s:g} s"
+        when = " and then ".join(f"{kind} = {value:g}" for kind, value in self.fault.when.items())
+        return f"{self.fault.name}: {self.fault.kind} of {', '.join(self.victims)}, when {when}, over within {self.fault.deadline_s:g} s"
 
 
 def faults_of(plan: Plan, arm: str) -> tuple[FaultSpec, ...]:
@@ -49,7 +48,7 @@ def resolve(plan: Plan, arm: str, cluster: Cluster, namespace: str, components: 
     """
     pods = cluster.pods(namespace)
     found = tuple(Resolved(f, victims(f, plan.seed, pods, cluster.target, components)) for f in faults_of(plan, arm))
-    hit = sum(len(r.victims) for r in found if r.fault.kind in ("kill_pod", "container_kill"))
+    hit = sum(len(r.victims) for r in found if r.fault.kind in KILLS)
     allowed = plan.budget.get("pods_killed", 0)
     if hit > allowed:
         raise GuardRefused(f"the faults would kill {hit} pods, the plan's budget allows {allowed:g}", where=plan.source)
@@ -63,12 +62,27 @@ def victims(
     name = str(fault.target["component"])
     component = components.get(name)
     _supported(fault, target, component)
-    if fault.kind in WORKLOAD_KINDS:
+    hits = KINDS[fault.kind].hits
+    if hits == "workloads":
         return tuple(component.workloads) if component else ()
-    mine = [p for p in pods if p.component == name and p.ready and not p.deleting]
-    if fault.kind in NODE_KINDS:
+    if hits == "every node":
+        return _every_node(fault, pods, target)
+    workload = str(fault.target.get("workload", ""))
+    if workload and component is not None and workload not in component.workloads:
+        raise GuardRefused(f"{name} has no workload '{workload}', only {', '.join(component.workloads)}", where=fault.name)
+    mine = [p for p in pods if p.component == name and p.ready and not p.deleting and workload in ("", workload_of(p))]
+    if hits == "nodes":
         return _pick(fault, seed, _nodes(mine, target), int(fault.target.get("nodes", 1)))
-    return _pick(fault, seed, sorted(p.name for p in mine), int(fault.target.get("pods", 1)))
+    if fault.target.get("one_node"):
+        mine = _on_one_node(fault, seed, mine)
+    return _pick(fault, seed, sorted(p.name for p in mine), _wanted(fault, len(mine)))
+
+
+def workload_of(pod: Pod) -> str:
+    """``Kind/name`` of the workload that a pod belongs to; a Deployment's pods belong to its ReplicaSets. "" for a pod of its own."""
+    owner: Mapping[str, str] = next(iter(pod.raw.get("metadata", {}).get("ownerReferences") or []), {})
+    kind, name = str(owner.get("kind", "")), str(owner.get("name", ""))
+    return f"Deployment/{name.rpartition('-')[0]}" if kind == "ReplicaSet" else f"{kind}/{name}" if kind else ""
 
 
 def _supported(fault: FaultSpec, target: Target, component: Component | None) -> None:
@@ -88,6 +102,34 @@ def _nodes(pods: Sequence[Pod], target: Target) -> list[str]:
     if found and len(workers - set(found)) < 1:
         raise GuardRefused("no worker would be left", where=", ".join(found))
     return found
+
+
+def _every_node(fault: FaultSpec, pods: Sequence[Pod], target: Target) -> tuple[str, ...]:
+    """All workers but the edge's, whose host ports can go nowhere else; those without a pod need no drain."""
+    busy = {p.node for p in pods}
+    found = tuple(sorted(n.name for n in target.nodes if n.role == "worker" and n.name != target.edge.name and n.name in busy))
+    if not found or sum(n.role == "worker" for n in target.nodes) < 2:
+        raise GuardRefused("no worker can be emptied: another one must take its pods", where=fault.name)
+    return found
+
+
+def _on_one_node(fault: FaultSpec, seed: int, pods: Sequence[Pod]) -> list[Pod]:
+    """The pods of one node, among those that carry as many as are wanted."""
+    count = {node: sum(p.node == node for p in pods) for node in {p.node for p in pods}}
+    nodes = sorted(n for n, c in count.items() if c >= _wanted(fault, c))
+    if not nodes:
+        raise GuardRefused(f"no node carries as many pods as are to be hit: {count}", where=fault.name)
+    node = random.Random(f"{seed}/{fault.name}/node").choice(nodes)
+    return [p for p in pods if p.node == node]
+
+
+def _wanted(fault: FaultSpec, candidates: int) -> int:
+    share = fault.target.get("share")
+    if share is None:
+        return int(fault.target.get("pods", 1))
+    if not 0 < float(share) <= 1 or "pods" in fault.target:
+        raise GuardRefused(f"a share lies above 0 and is at most 1, and stands instead of pods; this is {share}", where=fault.name)
+    return max(1, round(float(share) * candidates))
 
 
 def _pick(fault: FaultSpec, seed: int, candidates: Sequence[str], wanted: int) -> tuple[str, ...]:

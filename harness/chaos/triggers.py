@@ -1,4 +1,13 @@
-"""When a fault strikes: so many seconds into the burst, so many mails accepted, so many acknowledged mails in the victim's queue."""
+"""When a fault strikes. Data of the plan: ``when: {KIND: VALUE}``, and perhaps ``then_s``: so many seconds after that.
+
+| kind | strikes |
+|---|---|
+| ``at_s`` | so many seconds into the burst |
+| ``accepted`` | after so many accepted mails |
+| ``burst_peak`` | at the burst's peak: for so many seconds no more mails have been in flight than at their highest before |
+| ``queue_depth`` | more than so many mails in the sampled queue of every victim; of any pod, where the victims are no pods with a queue |
+| ``queue_acked`` | at least so many *acknowledged* mails in every victim's queue, read from the queue files |
+"""
 
 from __future__ import annotations
 
@@ -15,6 +24,7 @@ from harness.errors import MailgaleError
 from harness.kube.objects import Pod
 from harness.support.clock import now_ns
 
+THEN = "then_s"
 QUEUES = ("incoming", "active", "deferred")
 SPOOL = "/var/spool/postfix"
 SIDECAR = "queue-status"
@@ -30,14 +40,14 @@ def wait_for_trigger(world: World, when: Mapping[str, float], victims: list[str]
     :raises GuardRefused: the lease is gone, or somebody asked to stop.
     """
     load = LoadTail(world.spec.directory)
-    look = _look(world, when, victims, load)
+    look = _look(world, {k: v for k, v in when.items() if k != THEN}, victims, load)
     end = world.began + world.spec.trigger_deadline_s
     while True:
         world.check()
         load.look()
         measured = look()
         if measured is not None:
-            return measured
+            return measured | _then(world, when.get(THEN, 0.0))
         if load.ended:
             raise FaultFailed(f"the load ended before the trigger {dict(when)} came")
         if time.monotonic() > end:
@@ -51,6 +61,10 @@ def _look(world: World, when: Mapping[str, float], victims: list[str], load: Loa
         return lambda: _at(load, value)
     if kind == "accepted":
         return lambda: {"accepted": load.accepted} if load.accepted >= value else None
+    if kind == "burst_peak":
+        return lambda: _peak(load, value)
+    if kind == "queue_depth":
+        return _QueueDepth(world, value, victims).look
     if kind == "queue_acked":
         return _QueueAcked(world, int(value), victims, load).look
     raise FaultFailed(f"there is no trigger '{kind}'")
@@ -59,6 +73,38 @@ def _look(world: World, when: Mapping[str, float], victims: list[str], load: Loa
 def _at(load: LoadTail, seconds: float) -> dict[str, Any] | None:
     since = (now_ns() - load.began_ns) / 1e9 if load.began_ns is not None else -1.0
     return {"since_burst_s": round(since, 2)} if since >= seconds and load.began_ns is not None else None
+
+
+def _peak(load: LoadTail, seconds: float) -> dict[str, Any] | None:
+    if load.peak_ns is None or load.seen_ns - load.peak_ns < seconds * 1e9:
+        return None
+    return {"in_flight_at_peak": load.peak, "since_peak_s": round((load.seen_ns - load.peak_ns) / 1e9, 2)}
+
+
+def _then(world: World, seconds: float) -> dict[str, Any]:
+    """Wait so long after the trigger came, lease and stop being watched."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        world.check()
+        time.sleep(min(LOOK_S, left))
+    return {"then_s": seconds} if seconds else {}
+
+
+class _QueueDepth:
+    """More than ``wanted`` mails in the sampled queue of every victim, or of any pod where no victim has a queue."""
+
+    def __init__(self, world: World, wanted: float, victims: list[str]) -> None:
+        self.wanted, self.victims = wanted, victims
+        self.depths = QueueTail(world.spec.directory / "observe.log")
+
+    def look(self) -> dict[str, Any] | None:
+        self.depths.look()
+        depth = self.depths.depth
+        mine = {v: depth[v] for v in self.victims if v in depth}
+        deep = mine if mine and len(mine) == len(self.victims) and min(mine.values()) > self.wanted else {}
+        if not mine:
+            deep = {pod: n for pod, n in depth.items() if n > self.wanted}
+        return {"queue_depth": deep} if deep else None
 
 
 class _QueueAcked:

@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.chaos import images, netrules, restore
 from harness.chaos import spec as spec_module
+from harness.chaos.dnsproxies import DnsProxies
 from harness.chaos.lease import Lease
+from harness.chaos.nodes import FaultFailed as FaultFailed
 from harness.chaos.nodes import Nodes
 from harness.chaos.spec import ChaosSpec
 from harness.chaos.undo import Entry, UndoLog
-from harness.errors import GuardRefused, MailgaleError
+from harness.cluster import egress
+from harness.errors import GuardRefused
 from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway, Mutation
 from harness.kube.objects import Pod
@@ -24,10 +28,6 @@ from harness.store.log import LogWriter
 T = TypeVar("T")
 LOOK_S = 0.2
 _UNDO_S = 120.0
-
-
-class FaultFailed(MailgaleError):
-    """A fault that did not happen, could not be proven, or was not over in time."""
 
 
 class FaultLog:
@@ -85,11 +85,10 @@ class Hands:
     def whole(self, workload: str, replicas: int | None = None) -> str:
         """"" when the workload has all the ready pods it asks for (and asks for ``replicas``, if given), else what is missing."""
         found = self.workload(workload)
-        wanted, status = int(found["spec"].get("replicas", 1)), found.get("status", {})
-        ready = int(status.get("readyReplicas", 0))
-        seen = int(status.get("observedGeneration", 0)) >= int(found["metadata"].get("generation", 0))
+        wanted, ready, there = _pods_of(found)
+        seen = int(found.get("status", {}).get("observedGeneration", 0)) >= int(found["metadata"].get("generation", 0))
         meant = wanted if replicas is None else replicas
-        if wanted == ready == meant == int(status.get("replicas", 0)) and seen:
+        if wanted == ready == meant == there and seen:
             return ""
         return f"{workload} asks for {wanted} and has {ready} ready of {meant} meant"
 
@@ -116,10 +115,29 @@ class Hands:
             return self._uncordon(str(entry["node"]))
         if op == "node_start":
             self.nodes.start(str(entry["node"]))
-            return until(lambda: "" if self._node_ready(str(entry["node"])) else f"node {entry['node']} is not ready", _UNDO_S)
+            return until(lambda: self._node_back(str(entry["node"])), _UNDO_S)
+        if op in netrules.UNDO:
+            return netrules.UNDO[op](self.nodes, entry)
+        if op == "image":
+            return images.restore(self.cluster, self.gateway, self.spec.namespace, entry) or self.until_whole(str(entry["workload"]), None, _UNDO_S)
+        if op == "dns_rules":
+            return self._no_rules(str(entry["pod"]), str(entry["uid"]))
         if op == "thaw":
             return self.nodes.thaw(str(entry["node"]), entry["processes"])
+        if op in restore.UNDO:
+            return restore.UNDO[op](self, entry)
         return f"unknown undo '{op}'"
+
+    @property
+    def dns(self) -> DnsProxies:
+        """The DNS proxies of the run's namespace."""
+        return DnsProxies(self.gateway, self.spec.namespace)
+
+    def _no_rules(self, pod: str, uid: str) -> str:
+        found = self.cluster.pod(self.spec.namespace, pod)
+        if found is None or found.uid != uid:
+            return ""  # rules live and die with the process
+        return "" if not self.dns.put(pod, [])["rules"] else f"{pod} still holds rules"
 
     def _uncordon(self, node: str) -> str:
         if not self._schedulable(node):
@@ -129,8 +147,20 @@ class Hands:
     def _schedulable(self, node: str) -> bool:
         return next((n.schedulable for n in self.cluster.nodes() if n.name == node), False)
 
-    def _node_ready(self, node: str) -> bool:
-        return next((n.ready for n in self.cluster.nodes() if n.name == node), False)
+    def _node_back(self, node: str) -> str:
+        """"" when the node is Ready and keeps mail in as before, else what is missing."""
+        if not next((n.ready for n in self.cluster.nodes() if n.name == node), False):
+            return f"node {node} is not ready"
+        closed = self.nodes.inside(node, "nft", "list", "table", *egress.TABLE, check=False).code == 0
+        return "" if closed else f"node {node} has no rules that keep mail in"
+
+
+def _pods_of(workload: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Pods that a workload asks for, that are ready, and that are there. A DaemonSet asks for one on each node that it may use."""
+    status = workload.get("status", {})
+    if workload.get("kind") == "DaemonSet":
+        return int(status.get("desiredNumberScheduled", 0)), int(status.get("numberReady", 0)), int(status.get("currentNumberScheduled", 0))
+    return int(workload["spec"].get("replicas", 1)), int(status.get("readyReplicas", 0)), int(status.get("replicas", 0))
 
 
 def until(left: Callable[[], str], limit_s: float) -> str:

@@ -3,6 +3,7 @@
 Without a PASS here no PASS of the run is possible. Asks for: what the conductor said would be written; both ends of load, settle and census;
 the end of the load; two rounds of census; an attempt's begin for every end; one clock that never jumps; samples of host and queues, and the
 load's state, without a hole. A census (and its settling) is asked for where the conductor announced its log, samples of queues where the target can list them.
+Of a load of DNS queries instead: every cell to its end, unbound's settings and its samples, and two accounts in which the caches got what was sent.
 
 Limits: ``gap_s_max``: the longest time without a sample or state during the load. Never FAIL: missing evidence shows nothing.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 
+from harness.checks import dns_evidence
 from harness.checks.common import plural, verdict
 from harness.model.verdict import Status, Verdict
 from harness.store.history import SECOND, ArmHistory, Span
@@ -26,9 +28,9 @@ SERIES = ("load_state", "queue", "host")
 
 def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
     """PASS or INCONCLUSIVE, with every gap named."""
-    gaps = [*_writers(arm), *_phases(arm), *_ledger(arm), *_clock(arm), *_census(arm)]
+    gaps = [*_writers(arm), *_phases(arm), *_clock(arm), *(dns_evidence.gaps(arm) if _dns(arm) else (*_ledger(arm), *_census(arm)))]
     span = load_span(arm)
-    longest = {kind: _longest_gap_s(arm, kind, span) for kind in SERIES if kind != "queue" or not arm.lacks("queues")} if span else {}
+    longest = {kind: _longest_gap_s(arm, kind, span) for kind in _series(arm)} if span else {}
     gaps += [f"{s:.0f} s of the load without a '{kind}' event" for kind, s in longest.items() if s > limits["gap_s_max"]]
     missed = len(arm.events("sample_missed"))
     figures = {"gaps": len(gaps), "samples_missed": missed, "logs": len(arm.logs)} | {f"{k}_gap_s": v for k, v in longest.items()}
@@ -37,6 +39,16 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
         return verdict(arm, "evidence-complete", Status.INCONCLUSIVE, f"{gaps[0]}{more}", figures, gaps)
     reason = f"{plural(len(arm.logs), 'log')} whole, {missed} samples missed, none for longer than {limits['gap_s_max']:.0f} s"
     return verdict(arm, "evidence-complete", Status.PASS, reason, figures)
+
+
+def _dns(arm: ArmHistory) -> bool:
+    return arm.plan.load.kind == "dns"
+
+
+def _series(arm: ArmHistory) -> tuple[str, ...]:
+    if _dns(arm):
+        return dns_evidence.SERIES
+    return tuple(kind for kind in SERIES if kind != "queue" or not arm.lacks("queues"))
 
 
 def _writers(arm: ArmHistory) -> list[str]:
@@ -53,7 +65,7 @@ def _writers(arm: ArmHistory) -> list[str]:
 
 
 def _phases(arm: ArmHistory) -> list[str]:
-    wanted = PHASES if _reads(arm) else PHASES[:1]
+    wanted = dns_evidence.PHASES if _dns(arm) else PHASES if _reads(arm) else PHASES[:1]
     gaps = [f"the phase '{name}' has no begin or no end on record" for name in wanted if arm.phase(name) is None]
     if not arm.events("load_end"):
         gaps.append("the load did not say how it ended")

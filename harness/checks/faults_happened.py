@@ -21,7 +21,9 @@ from harness.store.spans import load_span
 
 LIMITS: dict[str, float | None] = {"attempts_min": 1}
 #: Kinds that replace their victims: the pod comes back with another UID.
-REPLACING = frozenset({"kill_pod", "drain"})
+REPLACING = frozenset({"kill_pod", "drain", "rolling_drain", "rolling_restart", "attach_refused"})
+#: Those after which no pod that was on a victim may still be there.
+DRAINS = frozenset({"drain", "rolling_drain"})
 
 
 def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
@@ -62,7 +64,7 @@ def _problems(arm: ArmHistory, fault: FaultSpec, limits: Mapping[str, float]) ->
     if attempts < limits["attempts_min"]:
         found.append(f"only {attempts} attempts while it lasted")
     found += _unreplaced(arm, evidence, begin) if fault.kind in REPLACING else []
-    return found + (_skipped(arm, begin) if fault.kind == "drain" else [])
+    return found + (_skipped(arm, begin) if fault.kind in DRAINS else [])
 
 
 def _why(event: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harness.checks import dns_evidence
 from harness.checks.common import verdict, worst_of
 from harness.model.verdict import Status, Verdict
 from harness.store.history import ArmHistory, Span
@@ -39,7 +40,10 @@ def _well(figures: Mapping[str, float]) -> str:
 
 
 def _attempts(arm: ArmHistory, span: Span, limits: Mapping[str, float], figures: dict[str, float]) -> list[str]:
-    n = int(arm.one("SELECT count(*) FROM invokes WHERE t BETWEEN ? AND ?", [span.begin, span.end]))
+    if arm.plan.load.kind == "dns":
+        n = dns_evidence.queries(arm, span.begin, span.end)
+    else:
+        n = int(arm.one("SELECT count(*) FROM invokes WHERE t BETWEEN ? AND ?", [span.begin, span.end]))
     figures["attempts"] = n
     problems = [f"only {n} attempts, {limits['attempts_min']:.0f} are needed"] if n < limits["attempts_min"] else []
     for end in arm.events("load_end"):

@@ -8,7 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from harness.claims import dns_figures as lab
+from harness.claims.dns_layers import dns_figures
 from harness.model.outcome import Deferral, Outcome, Proto, Stage, UserOp
+from harness.store.dnsflow import totals
 from harness.store.fates import planted
 from harness.store.history import ArmHistory
 from harness.store.latency import ordinary_latency
@@ -22,7 +25,9 @@ _INFO, _FAIL = int(Outcome.INFO), int(Outcome.FAIL)
 
 def arm_figures(arm: ArmHistory) -> dict[str, Any]:
     """Name with unit → number, in the report's order."""
-    found = {**_fates(arm), **_attempts(arm), **_rates(arm), **_queues(arm), **_latencies(arm), **_load(arm)}
+    if arm.plan.load.kind == "dns":
+        return lab.dns_figures(arm)
+    found = {**_fates(arm), **_attempts(arm), **_rates(arm), **_queues(arm), **_latencies(arm), **dns_figures(arm), **_load(arm), **_dns(arm)}
     return {k: _number(v) for k, v in found.items() if v is not None and not (isinstance(v, float) and math.isnan(v))}
 
 
@@ -114,3 +119,10 @@ def _load(arm: ArmHistory) -> dict[str, float | None]:
         "burst_s": burst.seconds if burst else None, "load_s": span.seconds if span else None,
         "throttled_share": throttled_share(arm, "mx"), "mailbox_throttled_share": throttled_share(arm, "mailbox"),
     }
+
+
+def _dns(arm: ArmHistory) -> dict[str, float | None]:
+    found = totals(arm)
+    if found is None:
+        return {}
+    return {f"dns_{layer.lower().replace(' ', '_')}_per_mail": found.per_mail(layer) for layer in found.by_layer}

@@ -15,6 +15,8 @@ import yaml
 
 from harness import checks as checks_package
 from harness import claims as claims_package
+from harness.dns.behaviours import RESOLVERS
+from harness.dns.labspec import problem as dns_load_problem
 from harness.errors import PlanError
 from harness.load.params import PARAMETERS, problem
 from harness.model.faults import KINDS
@@ -49,6 +51,9 @@ def catalogue(checkout: Checkout) -> Catalogue:
         load_params=PARAMETERS,
         load_problem=problem,
         stack_params=_stack_params(checkout),
+        dns_load_problem=dns_load_problem,
+        capturable=frozenset(_capturable(checkout)),
+        look_ups=frozenset(RESOLVERS),
     )
 
 
@@ -97,6 +102,14 @@ def _stack_params(checkout: Checkout) -> frozenset[str]:
     made = _yaml(checkout.root / "deploy" / "components" / "params" / "kustomization.yaml").get("configMapGenerator")
     literals = [str(text) for one in made for text in one.get("literals", [])] if isinstance(made, list) else []
     return frozenset(text.partition("=")[0] for text in literals) - FILLED_IN
+
+
+def _capturable(checkout: Checkout) -> Iterator[str]:
+    """Components with pods whose network is their own: on the node's (hostNetwork) queries cannot be told from others'."""
+    for path in checkout.root.glob("deploy/components/*/component.yaml"):
+        on_the_node = any("hostNetwork: true" in p.read_text() for p in path.parent.glob("*.yaml"))
+        if _yaml(path).get("workloads") and not on_the_node:
+            yield path.parent.name
 
 
 def _scenario_files(checkout: Checkout) -> list[Path]:

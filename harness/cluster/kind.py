@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cluster import api, egress, found, limits, load, node_image, settle, tools, topology
+from harness.cluster import api, egress, filesystems, found, limits, load, node_image, settle, tools, topology
 from harness.cluster.engine import Engine, answering, ensure_engine
 from harness.cluster.topology import Topology
 from harness.errors import ClusterFailed, CommandFailed, NotReady
@@ -78,6 +78,7 @@ def down(checkout: Checkout, progress: Progress) -> None:
         return
     with progress.stage("delete the cluster"):
         _delete(engine, checkout)
+        filesystems.forget(_volumes(checkout))
         shutil.rmtree(_volumes(checkout).parent, ignore_errors=True)
 
 

@@ -15,7 +15,7 @@ import dns.name
 from harness.dns.capture import capturing
 from harness.dns.decode import decode
 from harness.dns.libcs import Program
-from harness.dns.netns import lab, run_inside
+from harness.dns.netns import lab, run_inside, run_with_its_files
 from harness.dns.responder import Responder
 from harness.dns.serve import serving
 from harness.errors import CommandFailed, UsageError
@@ -70,12 +70,16 @@ class ResolverConfig:
 
 @dataclass(frozen=True)
 class Place:
-    """Where look-ups are made: a network namespace and the resolver configuration that holds in it."""
+    """Where look-ups are made: a network namespace and the resolver configuration that holds in it.
+
+    :param mounts: mount namespace of the pod whose network it is, for programs of its image; None where there is none.
+    """
 
     namespace: Path
     config: ResolverConfig
     what: str
     interface: str = ""
+    mounts: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -121,13 +125,18 @@ def count(place: Place, program: Program, case: Case, scratch: Path) -> Counted:
     :param scratch: a directory for the files of this look-up; ``lookup.pcap`` in it is the evidence.
     :raises NotReady: the namespace cannot be entered or captured in.
     :raises CommandFailed: the look-up does not end.
+    :raises NotSupported: a program of the pod's own, and the place is no pod.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     for name, text in {**_FILES, "resolv.conf": place.config.text(case.ndots)}.items():
         (scratch / name).write_text(text)
     files = {f"/etc/{name}": scratch / name for name in (*_FILES, "resolv.conf")}
+    argv = [*_NEUTRAL, *program.command(case.family, case.name)]
     with capturing(place.namespace, scratch / "lookup.pcap", interface=place.interface) as capture:
-        done = run_inside(place.namespace, [*_NEUTRAL, *program.command(case.family, case.name)], timeout_s=_LOOKUP_S, files=files)
+        if program.of_the_pod:
+            done = run_with_its_files(place.namespace, place.mounts, argv, timeout_s=_LOOKUP_S)
+        else:
+            done = run_inside(place.namespace, argv, timeout_s=_LOOKUP_S, files=files)
     seen = decode(capture)
     lines = tuple(done.stdout.split("\n"))
     if done.code not in (0, 2):

@@ -24,7 +24,8 @@ def prove_names(stack: Stack, wanted: Sequence[Expectation] = ()) -> list[str]:
     pods = sorted({e.pod for s in slices for e in s.endpoints if e.ready and e.pod})
     if not pods:
         raise NotReady("the lab's DNS has no ready pod", where=stack.namespace)
-    questions = wanted or expectations(stack.namespace, cluster_domain=stack.cluster_domain)
+    service = "mailbox-proxy" if any(w.endswith("/mailbox-proxy") for w in stack.workloads) else SERVICE
+    questions = wanted or expectations(stack.namespace, cluster_domain=stack.cluster_domain, service=service)
     for pod in pods:
         wrong = differences(partial(stack.cluster.port_forward, stack.namespace, pod, PORT), questions)
         if wrong:

@@ -80,6 +80,17 @@ def run_inside(
     return run([*words, *argv], timeout_s=timeout_s, check=False)
 
 
+def run_with_its_files(namespace: Path, mounts: Path | None, argv: Sequence[str | Path], *, timeout_s: float) -> Completed:
+    """Run a program of a container's own, with its files and in its network; the exit code is the caller's to judge.
+
+    :param mounts: the container's mount namespace (``/proc/PID/ns/mnt``).
+    :raises NotSupported: there is none. :raises CommandFailed: no end within ``timeout_s``.
+    """
+    if mounts is None:
+        raise NotSupported("a program of the pod's own can only run in a pod")
+    return run(["nsenter", f"--mount={mounts}", f"--net={namespace}", *argv], timeout_s=timeout_s, check=False)
+
+
 @dataclass(frozen=True)
 class Lab:
     """Two namespaces with a cable between them: ``client`` with interface ``eth0``, and ``server``, each with IPv4 and IPv6.

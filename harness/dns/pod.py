@@ -32,7 +32,7 @@ def pod_place(cluster: Cluster, engine: Engine, namespace: str, name: str) -> Pl
         raise UsageError("there is no such pod", where=f"{namespace}/{name}", todo="mailgale stack status")
     if pod.raw.get("spec", {}).get("hostNetwork"):
         raise UsageError("the pod is on its node's network (hostNetwork), where its queries cannot be told from others'", where=name)
-    process = _process(engine, pod)
+    process = process_of(engine, pod)
     return place_of(process, f"pod {namespace}/{name}")
 
 
@@ -52,11 +52,14 @@ def place_of(process: Path, what: str) -> Place:
     config = ResolverConfig.parse(text)
     if not config.nameservers:
         raise NotReady("its resolv.conf names no server", where=what)
-    return Place(namespace, config, what)
+    return Place(namespace, config, what, mounts=process / "ns" / "mnt")
 
 
-def _process(engine: Engine, pod: Pod) -> Path:
-    """The first process of the pod's first running container, through the node's own /proc."""
+def process_of(engine: Engine, pod: Pod) -> Path:
+    """The first process of the pod's first running container: a directory of the node's own proc(5).
+
+    :raises NotReady: the pod has no running container, or its node does not know it.
+    """
     ids = [c.id for c in pod.containers if c.state == "running" and c.id]
     if not ids:
         raise NotReady("the pod has no running container", where=pod.name)
@@ -66,3 +69,8 @@ def _process(engine: Engine, pod: Pod) -> Path:
     if ids[0] not in pids:
         raise NotReady("the node does not know the pod's container", where=f"{pod.node}: {ids[0][:12]}")
     return Path(f"/proc/{node}/root/proc/{pids[ids[0]]}")
+
+
+def node_network(engine: Engine, node: str) -> Path:
+    """The network namespace of a node that is a container here: every pod's address is reached from it."""
+    return Path("/proc") / engine.docker("inspect", "--format", "{{.State.Pid}}", node, timeout_s=_EXEC_S).stdout.strip() / "ns" / "net"

@@ -95,11 +95,14 @@ def _data(reply: dns.message.Message, rdtype: str) -> Iterable[str]:
             yield from (record.to_text() for record in rrset)
 
 
-def expectations(namespace: str, *, cluster_domain: str = "cluster.local") -> tuple[Expectation, ...]:
-    """What the lab's DNS must answer for the stack in ``namespace``."""
+def expectations(namespace: str, *, cluster_domain: str = "cluster.local", service: str = "mailbox-proxy") -> tuple[Expectation, ...]:
+    """What the lab's DNS must answer for the stack in ``namespace``.
+
+    :param service: one that the stack has.
+    """
     inside = f"{namespace}.svc.{cluster_domain}."
     return (
-        Expectation(f"mailbox-proxy.{inside}", "A", why="services of the stack, by name (T09)"),
+        Expectation(f"{service}.{inside}", "A", why="services of the stack, by name (T09)"),
         Expectation("example.net.", "MX", why="the made-up internet"),
         Expectation("example.com.", "MX", why="the made-up internet"),
         Expectation(f"omgi.iij.ad.jp.default.svc.{cluster_domain}.", "A", "NXDOMAIN", False, "search domains end in NXDOMAIN (T30)"),

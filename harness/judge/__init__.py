@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 from harness import checks as checks_package
 from harness import claims as claims_package
 from harness.claims.figures import arm_figures
-from harness.judge.combine import EVIDENCE, overall, sentence
+from harness.judge.combine import EVIDENCE, overall, sentence, unsound
 from harness.judge.verdict import RunVerdict
 from harness.model.plan import CheckSpec, Plan
 from harness.model.verdict import ClaimResult, Finding, Status, Verdict
@@ -55,7 +56,7 @@ def judge_history(history: RunHistory) -> RunVerdict:
         status=status,
         sentence=sentence(plan, verdicts, status),
         verdicts=tuple(verdicts),
-        findings=tuple(_finding(name, history) for name in plan.findings),
+        findings=tuple(_finding(name, history, unsound(verdicts)) for name in plan.findings),
         figures={arm.label: _figures(arm) for arm in history.arms},
         expect_fail={a.name: a.expect_fail for a in plan.arms if a.expect_fail},
     )
@@ -107,12 +108,16 @@ def _missing(history: RunHistory) -> Iterator[Verdict]:
             yield Verdict(check, WHOLE_RUN, Status.INCONCLUSIVE, general[0], {}, tuple(general[:50]))
 
 
-def _finding(name: str, history: RunHistory) -> Finding:
+def _finding(name: str, history: RunHistory, unsound_arms: Set[str]) -> Finding:
+    """What the arms with sound evidence say of a claim; those left out are named."""
     module = _modules(claims_package, "find").get(name)
     if module is None:
         return Finding(name, ClaimResult.UNDECIDED, "this version has no such claim")
-    made: Callable[[], Finding] = lambda: module.find(history.arms, history.plan)  # noqa: E731
-    return _guarded(made, lambda why: Finding(name, ClaimResult.UNDECIDED, f"the claim's module broke: {why}"))
+    sound = [arm for arm in history.arms if arm.label not in unsound_arms]
+    made: Callable[[], Finding] = lambda: module.find(sound, history.plan)  # noqa: E731
+    found = _guarded(made, lambda why: Finding(name, ClaimResult.UNDECIDED, f"the claim's module broke: {why}"))
+    left_out = [arm.label for arm in history.arms if arm.label in unsound_arms]
+    return replace(found, reason=f"{found.reason} (left out, the evidence is not sound: {', '.join(left_out)})") if left_out else found
 
 
 def _figures(arm: ArmHistory) -> Mapping[str, Any]:

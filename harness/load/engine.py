@@ -54,7 +54,7 @@ class Engine:
         _require(spec, params, accounts)
         users = [a for a, _ in accounts]
         messages = Messages(
-            spec.seed, params, users, outside_addresses(spec.internet_domains), f"{spec.run_id}.{spec.arm}.",
+            spec.seed, params, users, outside_addresses(spec.internet_domains, params.zipf_domains), f"{spec.run_id}.{spec.arm}.",
             numbers_from=(spec.engine - 1) << 40,
         )
         self.outside = Outside.of(spec, params, users)

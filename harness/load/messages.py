@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from harness.load.params import Params
 from harness.load.templates import Template, templates
 from harness.model.outcome import MailFlag, Population
+from harness.model.zipf import Zipf, domain
 
 _MASK = (1 << 64) - 1
 INTERNET_PER_DOMAIN = 25
@@ -82,6 +83,7 @@ class Messages:
     ) -> None:
         self.recipients = [*users, *outside]
         self.users, self.outside = len(users), len(outside)
+        self._zipf = Zipf(params.zipf_domains, params.zipf_exponent) if params.zipf_domains else None
         self._ready = False
         self._senders: list[str] = []
         self._senders_bytes: list[bytes] = []
@@ -197,7 +199,7 @@ class Messages:
 
     def _rcpts(self, population: Population, draw: int, pick: int) -> tuple[list[int], int]:
         if population is Population.SUBMITTER and draw < self._params.submit_internet_share * (1 << 32) and self.outside:
-            return [self.users + pick % self.outside], MailFlag.TO_INTERNET
+            return [self.users + self._outside(pick)], MailFlag.TO_INTERNET
         first, count = self._range(population)
         wanted = 1 if population is Population.STEADY or len(self._weights) == 1 else min(self._how_many(draw), count)
         if wanted == 1:
@@ -205,6 +207,10 @@ class Messages:
         step = 1 + (pick >> 32) % max(count - 1, 1)
         picked = {first + (pick + k * step) % count: None for k in range(wanted)}
         return list(picked), 0
+
+    def _outside(self, pick: int) -> int:
+        """Which of the outside addresses: one of each domain where they are drawn by Zipf's law."""
+        return self._zipf.rank(pick / (_MASK + 1)) - 1 if self._zipf else pick % self.outside
 
     def _range(self, population: Population) -> tuple[int, int]:
         """Probe users get ordinary mail only; the others get the rest, unless there are no others."""
@@ -229,6 +235,8 @@ class Messages:
         return self._date
 
 
-def outside_addresses(domains: tuple[str, ...]) -> list[str]:
-    """Recipients on the made-up internet."""
+def outside_addresses(domains: tuple[str, ...], zipf_domains: int = 0) -> list[str]:
+    """Recipients on the made-up internet: some of each domain, or one of each of the domains that Zipf's law draws from."""
+    if zipf_domains:
+        return [f"person@{domain(rank)}" for rank in range(1, zipf_domains + 1)]
     return [f"person{i}@{d}" for d in domains for i in range(1, INTERNET_PER_DOMAIN + 1)]

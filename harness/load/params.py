@@ -42,6 +42,8 @@ class Params:
     :param steady_arrivals: ``constant``, ``poisson``, ``mmpp``, ``diurnal``, ``step`` or ``replay``.
     :param arrivals: options of the arrival process (see harness.load.arrivals).
     :param submit_rate_per_s: authenticated submission, open loop; ``submit_internet_share`` of it goes outside.
+    :param zipf_domains: so many recipient domains of mail that goes outside, drawn by Zipf's law with ``zipf_exponent`` (0: two, evenly).
+    :param sender_domains: so many domains of ordinary senders, drawn likewise, a sender keeps its own (0: one).
     :param imap_users, pop_users: closed-loop readers; ``think_s`` is their mean pause.
     :param flag_share: of the mails that IMAP users read, marked with \\Flagged and \\Seen (0 … 1); 0: mailboxes are opened read-only.
     :param watchers: IDLE connections, one on each of the first probe mailboxes.
@@ -87,6 +89,9 @@ class Params:
     submit_rate_per_s: float = 0.0
     submit_connections: int = 100
     submit_internet_share: float = 0.5
+    zipf_domains: int = 0
+    zipf_exponent: float = 1.0
+    sender_domains: int = 0
     imap_users: int = 0
     pop_users: int = 0
     think_s: float = 2.0

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from harness.load.messages import scramble
 from harness.load.mta import Mta
 from harness.load.params import Params
 from harness.load.spec import LoadSpec
+from harness.model.zipf import Zipf, domain
 
 #: Senders that share the connections of a closed loop.
 CLOSED_SENDERS_MAX = 8
+#: Keeps the draws of senders' domains apart from those of mails.
+_SENDERS = 1 << 16
 
 
 class Population(Protocol):
@@ -56,13 +60,21 @@ class Outside:
         first = _outside_mtas(params)
         return cls(
             tuple(Identity(i, f"mta{i + 1}@{domains[0]}", _client(1, i, share)) for i in range(first)),
-            tuple(Identity(first + i, f"friend{i + 1}@{domains[-1]}", _client(2, i, share)) for i in range(steady)),
+            tuple(Identity(first + i, f"friend{i + 1}@{d}", _client(2, i, share)) for i, d in enumerate(_sender_domains(spec, params, steady, domains[-1]))),
             tuple(Identity(first + steady + i, accounts[i], _client(3, i, 0)) for i in range(submitters)),
         )
 
     @property
     def all(self) -> tuple[Identity, ...]:
         return (*self.elastic, *self.steady, *self.users)
+
+
+def _sender_domains(spec: LoadSpec, params: Params, senders: int, otherwise: str) -> list[str]:
+    """The domain of each ordinary sender."""
+    if not params.sender_domains:
+        return [otherwise] * senders
+    drawn = Zipf(params.sender_domains, params.zipf_exponent)
+    return [domain(drawn.rank(scramble(spec.seed, _SENDERS, i) / 2**64)) for i in range(senders)]
 
 
 def _outside_mtas(params: Params) -> int:

@@ -118,7 +118,7 @@ def query_tree(records: Iterable[DnsRecord], name: str) -> QueryTree:
     A CNAME chased by the client asks about another name and stands under ``others``.
     """
     ordered = sorted(records, key=lambda r: r.t_ns)
-    answers, strays = _pair(ordered)
+    answers, strays = paired(ordered)
     wanted = [r for r in ordered if r.direction == QUERY and _about(r.qname, name)]
     others = sum(r.direction == QUERY for r in ordered) - len(wanted)
     names = tuple(
@@ -142,8 +142,11 @@ def _key(record: DnsRecord) -> tuple[object, ...]:
     return (record.client, record.server, record.transport, record.id)
 
 
-def _pair(ordered: Sequence[DnsRecord]) -> tuple[dict[int, DnsRecord], list[DnsRecord]]:
-    """Answer of each query (by the query's identity), and the answers left over. The oldest open query gets the answer."""
+def paired(ordered: Sequence[DnsRecord]) -> tuple[dict[int, DnsRecord], list[DnsRecord]]:
+    """Answer of each query (by ``id()`` of the query), and the answers left over. The oldest open query gets the answer.
+
+    :param ordered: records by time.
+    """
     waiting: dict[tuple[object, ...], list[DnsRecord]] = {}
     answers: dict[int, DnsRecord] = {}
     strays = []

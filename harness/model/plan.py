@@ -23,7 +23,8 @@ class FaultSpec:
 
     :param kind: name of an action in harness.chaos.actions, e.g. ``kill_pod``.
     :param target: how the victim is chosen: ``component`` and how many (``pods``), resolved with the plan's seed.
-    :param when: trigger, one of ``{"at_s": 20}``, ``{"queue_acked": 200}``, ``{"accepted": 2000}``.
+    :param when: trigger, one of ``{"at_s": 20}``, ``{"queue_acked": 200}``, ``{"accepted": 2000}``, ``{"burst_peak": 5}``,
+        ``{"queue_depth": 500}``, and perhaps ``then_s`` beside it: so many seconds later (harness.chaos.triggers).
     :param deadline_s: the fault and its undo must be over by then, counted from the trigger.
     """
 
@@ -56,14 +57,30 @@ class Arm:
 class LoadSpec:
     """What is sent and read.
 
-    :param scenario: file name in ``scenarios/`` without ``.py``.
-    :param params: the scenario's own parameters; their names and units stand in its docstring.
+    :param scenario: file name in ``scenarios/`` without ``.py``; "" where the load is no mail.
+    :param params: the scenario's own parameters; their names and units stand in its docstring. Of DNS: ``model.dnslab.LabLoad``.
+    :param kind: ``mail``, or ``dns``: queries for names instead, without mail and without its census.
     """
 
     scenario: str
     params: Mapping[str, Any]
     intake_deadline_s: float  #: every offered mail must be accepted by then, from the start of the burst
     settle_s: float  #: longest wait for queues to empty after the load
+    kind: str = "mail"
+
+
+@dataclass(frozen=True)
+class DnsSpec:
+    """What is counted of DNS in an arm.
+
+    :param capture: components in whose pods' networks every DNS message is captured, from before the load until all is quiet.
+    :param look_ups: resolvers whose queries per look-up are measured in a pod before the load (see harness.dns.lookups).
+    :param arms: only these arms; () = all. An arm that is left out shows what the counting itself costs.
+    """
+
+    capture: tuple[str, ...]
+    look_ups: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,7 @@ class Plan:
     budget: Mapping[str, float] = field(default_factory=dict)  #: minutes, mails, pods_killed
     held_constant: Mapping[str, str] = field(default_factory=dict)  #: what else could bound the intake, printed
     stack_params: Mapping[str, str] = field(default_factory=dict)  #: keys of run-params beside the standard ones, e.g. LIMIT_RATE
+    dns: DnsSpec | None = None  #: None: DNS is not counted
     experiment: Mapping[str, Any] = field(default_factory=dict)  #: the chaostoolkit part as it stands in the file
     source: str = ""  #: path of the file
     sha256: str = ""  #: of the file's bytes
@@ -98,6 +116,10 @@ class Plan:
     def load_params(self, arm: str) -> Mapping[str, Any]:
         """The parameters of the load in ``arm``."""
         return {**self.load.params, **self.arm(arm).load_params}
+
+    def counts_dns(self, arm: str) -> bool:
+        """Whether DNS is counted in ``arm``."""
+        return self.dns is not None and (not self.dns.arms or arm in self.dns.arms)
 
     @property
     def arm_names(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.errors import MailgaleError
 from harness.kube.client import Cluster
+from harness.observe.dnscounters import DnsSampler
 from harness.observe.podlogs import LogCollector
 from harness.observe.samplers import EdgeSampler, HostSampler, QueueSampler, parent_lives, sample_all
 from harness.observe.sink import Sink
@@ -36,6 +37,7 @@ class Observer:
         self.sink = Sink(arm / LOG, "observe")
         self._samplers: list[Any] = [HostSampler(self.sink)]
         self._parts: list[Any] = []
+        self._pools: list[Any] = []
         if spec.kubeconfig:
             self._watch(spec, arm)
 
@@ -47,7 +49,10 @@ class Observer:
         self._endpoints = EndpointWatcher(self.sink, cluster, spec.namespace)
         self._queues = QueueSampler(self.sink, cluster, spec.namespace, spec.queues, self._pods.pods)
         self._samplers += [self._queues, self._throttle(cluster)]
-        self._parts = [self._pods, self._endpoints]
+        self._parts, self._pools = [self._pods, self._endpoints], [self._queues]
+        if spec.dns:
+            self._pools.append(DnsSampler(self.sink, cluster, spec.namespace, self._pods.pods))
+            self._samplers.append(self._pools[-1])
         if spec.edge:
             self._samplers.append(EdgeSampler(self.sink, spec.edge, self._pods.pods))
 
@@ -82,7 +87,8 @@ class Observer:
             part.stop()
         if self._parts:
             self._logs.stop()
-            self._queues.close()
+        for pool in self._pools:
+            pool.close()
         self.sink.close()
 
 

@@ -22,6 +22,7 @@ class ObserveSpec:
     :param ends_at_ns: on the run's clock; it ends by itself then. 0 = never.
     :param queues: component → port of its queue status.
     :param edge: ``host:port`` of HAProxy's statistics, "" = none.
+    :param dns: the counters of the DNS servers are sampled too.
     :param log_bytes_max: of one container's log file.
     """
 
@@ -34,6 +35,7 @@ class ObserveSpec:
     ends_at_ns: int = 0
     queues: Mapping[str, int] = field(default_factory=dict)
     edge: str = ""
+    dns: bool = False
     cgroup_root: str = "/sys/fs/cgroup"
     log_bytes_max: int = 64 << 20
 

@@ -16,7 +16,9 @@ class Catalogue:
 
     :param checks: check → limit → default (None: the plan must give it).
     :param load_params: names of the load's parameters; ``load_problem`` says what is wrong with a value ("" = nothing).
+    :param dns_load_problem: what is wrong with the parameters of a dns load ("" = nothing).
     :param stack_params: keys of the ConfigMap run-params that a plan may set.
+    :param capturable: components with pods that have a network of their own; ``look_ups``: resolvers that can be measured in one.
     """
 
     scenarios: frozenset[str]
@@ -30,6 +32,9 @@ class Catalogue:
     load_params: frozenset[str] = frozenset()
     load_problem: Callable[[str, Any], str] = lambda name, value: ""
     stack_params: frozenset[str] = frozenset()
+    dns_load_problem: Callable[[Mapping[str, Any]], str] = lambda params: ""
+    capturable: frozenset[str] = frozenset()
+    look_ups: frozenset[str] = frozenset()
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

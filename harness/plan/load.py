@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from harness.errors import PlanError
-from harness.model.plan import Arm, CheckSpec, FaultSpec, LoadSpec, Plan
+from harness.model.plan import Arm, CheckSpec, DnsSpec, FaultSpec, LoadSpec, Plan
 from harness.plan.catalogue import Catalogue, nearest
 from harness.plan.schema import ArmBlock, CheckBlock, FaultBlock, PlanBlock
 from harness.plan.source import Path_, Source, read_yaml
@@ -19,7 +20,11 @@ _TOP_KEYS = frozenset(
     {"title", "description", "version", "tags", "configuration", "secrets", "steady-state-hypothesis", "method",
      "rollbacks", "controls", "runtime", "extensions", "contributions"}
 )
-_TRIGGERS = frozenset({"at_s", "queue_acked", "accepted"})
+_TRIGGERS = frozenset({"at_s", "queue_acked", "accepted", "burst_peak", "queue_depth"})
+#: May stand beside a trigger: so many seconds after it.
+_THEN = "then_s"
+#: The check that judges what the key ``dns`` has counted.
+_DNS_CHECK = "dns-account"
 #: Without these no PASS is possible, so every plan has them whether it names them or not.
 EVIDENCE_CHECKS = ("evidence-complete", "load-was-real", "faults-happened")
 
@@ -47,14 +52,15 @@ def load_plan(path: Path, catalogue: Catalogue, *, shown_as: str = "") -> Plan:
         seed=block.seed,
         time_scale=block.time_scale,
         users=block.users,
-        load=LoadSpec(block.load.scenario, block.load.params, block.load.intake_deadline_s, block.load.settle_s),
+        load=LoadSpec(block.load.scenario or "", block.load.params, block.load.intake_deadline_s, block.load.settle_s, block.load.kind),
         arms=tuple(_arm(a) for a in block.arms),
         checks=_checks(block, catalogue),
-        faults=tuple(names.fault(f) for f in block.faults),
+        faults=tuple(each for f in block.faults for each in _repeated(names.fault(f), f)),
         findings=tuple(block.findings),
         budget=block.budget.model_dump(),
         held_constant=block.held_constant,
         stack_params=block.stack,
+        dns=_dns(block),
         experiment={k: v for k, v in source.data.items() if k != "extensions"},
         source=shown_as or str(path),
         sha256=source.sha256,
@@ -110,6 +116,18 @@ def _arm(block: ArmBlock) -> Arm:
     return Arm(block.name, tuple(block.variants), block.main, tuple(block.expect.get("fail", ())), block.note, dict(block.load))
 
 
+def _repeated(fault: FaultSpec, block: FaultBlock) -> list[FaultSpec]:
+    """The fault as often as it strikes, each with a name of its own: ``stall``, ``stall.2``, ``stall.3``."""
+    every = block.repeat.every_s if block.repeat else 0.0
+    again = range(2, block.repeat.times + 1) if block.repeat else ()
+    later = (replace(fault, name=f"{fault.name}.{n}", when={**fault.when, _THEN: fault.when.get(_THEN, 0.0) + (n - 1) * every}) for n in again)
+    return [fault, *later]
+
+
+def _dns(block: PlanBlock) -> DnsSpec | None:
+    return DnsSpec(tuple(block.dns.capture), tuple(block.dns.look_ups), tuple(block.dns.arms)) if block.dns else None
+
+
 def _checks(block: PlanBlock, catalogue: Catalogue) -> tuple[CheckSpec, ...]:
     wanted: dict[str, CheckBlock] = {n: CheckBlock() for n in EVIDENCE_CHECKS if n in catalogue.checks}
     wanted.update(block.checks)
@@ -129,13 +147,13 @@ class _Names:
         c = self.catalogue
         self._known(block.profile, c.profiles, "profile", "profile")
         self._known(block.topology, c.topologies, "topology", "topology")
-        self._known(block.load.scenario, c.scenarios, "scenario", "load", "scenario")
         for i, finding in enumerate(block.findings):
             self._known(finding, c.claims, "finding", "findings", i)
-        self._params(block.load.params, "load", "params")
+        self._load(block)
         for key in block.stack:
             self._known(key, c.stack_params, "parameter of the stack", "stack", key)
         self._check_limits(block)
+        self._dns(block)
         self._arms(block)
         self._faults(block)
 
@@ -143,6 +161,21 @@ class _Names:
         names = set(valid)
         if name not in names:
             raise self.source.error((*self.base, *path), f"there is no {kind} '{name}'", nearest(name, names))
+
+    def _load(self, block: PlanBlock) -> None:
+        load = block.load
+        if load.kind == "mail":
+            if load.scenario is None:
+                raise self.source.error((*self.base, "load"), "'load.scenario' is missing")
+            self._known(load.scenario, self.catalogue.scenarios, "scenario", "load", "scenario")
+            self._params(load.params, "load", "params")
+            return
+        if load.scenario is not None:
+            raise self.source.error((*self.base, "load", "scenario"), f"a load of the kind '{load.kind}' has no scenario")
+        if wrong := self.catalogue.dns_load_problem(load.params):
+            raise self.source.error((*self.base, "load", "params"), wrong)
+        for arm in load.params.get("arms_cells") or ():
+            self._known(arm, {a.name for a in block.arms}, "arm", "load", "params", "arms_cells", arm)
 
     def _params(self, params: Mapping[str, Any], *path: str | int) -> None:
         for name, value in params.items():
@@ -179,6 +212,24 @@ class _Names:
             for j, arm in enumerate(check.arms):
                 self._known(arm, arms, "arm", "checks", name, "arms", j)
 
+    def _dns(self, block: PlanBlock) -> None:
+        """What is counted, and that no check asks for counts that are not made."""
+        if block.dns is None:
+            if _DNS_CHECK in block.checks:
+                raise self.source.error((*self.base, "checks", _DNS_CHECK), f"check '{_DNS_CHECK}' needs the key 'dns', which says what is captured")
+            return
+        arms = {a.name for a in block.arms}
+        valid = {"component that can be captured": self.catalogue.capturable, "resolver": self.catalogue.look_ups, "arm": frozenset(arms)}
+        for (kind, names), (key, given) in zip(valid.items(), block.dns.model_dump().items(), strict=True):
+            for j, name in enumerate(given):
+                self._known(name, names, kind, "dns", key, j)
+                if name in given[:j]:
+                    raise self.source.error((*self.base, "dns", key, j), f"'{name}' stands twice")
+        check = block.checks.get(_DNS_CHECK)
+        for j, arm in enumerate(check.arms if check else ()):
+            if block.dns.arms and arm not in block.dns.arms:
+                raise self.source.error((*self.base, "checks", _DNS_CHECK, "arms", j), f"DNS is not counted in arm '{arm}'")
+
     def _faults(self, block: PlanBlock) -> None:
         named = [f.name for f in block.faults]
         for i, activity in enumerate(self._actions()):
@@ -187,7 +238,9 @@ class _Names:
         arms = {a.name for a in block.arms}
         for i, fault in enumerate(block.faults):
             for key in fault.when:
-                self._known(key, _TRIGGERS, "trigger", "faults", i, "when", key)
+                self._known(key, {*_TRIGGERS, _THEN}, "trigger", "faults", i, "when", key)
+            if len(_TRIGGERS & set(fault.when)) != 1:
+                raise self.source.error((*self.base, "faults", i, "when"), f"a fault has one trigger, and perhaps '{_THEN}' beside it")
             for j, arm in enumerate(fault.arms):
                 self._known(arm, arms, "arm", "faults", i, "arms", j)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,9 +14,10 @@ class _Strict(BaseModel):
 
 
 class LoadBlock(_Strict):
-    """What is sent and read."""
+    """What is sent and read: mail by a scenario, or (``kind: dns``) queries for names."""
 
-    scenario: Name
+    kind: Literal["mail", "dns"] = "mail"
+    scenario: Name | None = Field(default=None, description="file name in scenarios/ without .py; of mail only")
     intake_deadline_s: float = Field(gt=0, le=86400, description="every offered mail is accepted by then, from the start of the burst")
     settle_s: float = Field(gt=0, le=86400, description="longest wait for queues to empty after the load")
     params: dict[str, Any] = Field(default_factory=dict)
@@ -33,11 +34,19 @@ class ArmBlock(_Strict):
     expect: dict[str, list[Name]] = Field(default_factory=dict)
 
 
+class RepeatBlock(_Strict):
+    """How often a fault strikes. Each time is a fault of its own; they may overlap."""
+
+    times: int = Field(ge=2, le=50)
+    every_s: float = Field(gt=0, le=3600, description="seconds from one beginning to the next")
+
+
 class FaultBlock(_Strict):
     """When a fault of ``method`` strikes, and in which arms."""
 
     name: Name
-    when: dict[str, float] = Field(min_length=1, max_length=1)
+    when: dict[str, float] = Field(min_length=1, max_length=2, description="one trigger, and perhaps then_s: so many seconds after it")
+    repeat: RepeatBlock | None = None
     deadline_s: float = Field(gt=0, le=3600)
     arms: list[Name] = Field(default_factory=list)
 
@@ -47,6 +56,14 @@ class CheckBlock(_Strict):
 
     limits: dict[str, float] = Field(default_factory=dict)
     arms: list[Name] = Field(default_factory=list)
+
+
+class DnsBlock(_Strict):
+    """DNS counted by passive capture in the pods' networks."""
+
+    capture: list[Name] = Field(min_length=1, description="components in whose pods' networks every DNS message is captured")
+    look_ups: list[Name] = Field(default_factory=list, description="resolvers whose queries per look-up are measured in a pod before the load")
+    arms: list[Name] = Field(default_factory=list, description="only these arms; one that is left out shows what the counting costs")
 
 
 class Budget(_Strict):
@@ -74,6 +91,7 @@ class PlanBlock(_Strict):
     load: LoadBlock
     arms: list[ArmBlock] = Field(min_length=1)
     faults: list[FaultBlock] = Field(default_factory=list)
+    dns: DnsBlock | None = None
     checks: dict[Name, CheckBlock] = Field(min_length=1)
     stack: dict[str, str] = Field(default_factory=dict, description="keys of the ConfigMap run-params for every arm, e.g. LIMIT_RATE")
     held_constant: dict[str, str] = Field(default_factory=dict)

@@ -16,6 +16,7 @@ from harness.chaos import runner as chaos_runner
 from harness.chaos.runner import ChaosProcess
 from harness.chaos.targets import faults_of, resolve
 from harness.dns.lab import prove_names
+from harness.dns.lookups import LOG as LOOKUPS
 from harness.errors import (
     CleanupIncomplete,
     ClusterFailed,
@@ -31,8 +32,11 @@ from harness.kube.gateway import Mutation
 from harness.load import runner as load_runner
 from harness.model.plan import Arm, Plan
 from harness.model.target import Target
-from harness.rehearse import specs
+from harness.rehearse import dnslab, specs
 from harness.rehearse.children import Child
+from harness.rehearse.counting import LOG as DNS_LOG
+from harness.rehearse.counting import counting, lacking
+from harness.rehearse.dnswatch import looking_up
 from harness.rehearse.journal import Journal
 from harness.rehearse.leftovers import taking_down
 from harness.stack import isolation, lifecycle, relief
@@ -135,29 +139,45 @@ def _run(arm: ArmRun) -> None:
             with arm.phase("isolation"):
                 _isolated(arm, stack)
         _pods(arm, stack, "pods_at_start")
-        with faults_beside(arm, stack) as faults:
-            with arm.phase("load"):
-                _load(arm, stack)
-            with arm.phase("heal"):
-                heal(arm, faults)
-        census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
-        with arm.phase("settle"):
-            _answers(arm, stack)
-            _settle(arm, census)
-        with arm.phase("census"):
-            for slow in relief.lift_cpu_limits(stack, record=_recorder(arm)):
-                arm.progress.note(slow)
-            _census(arm, census)
+        if arm.plan.load.kind == "dns":
+            dnslab.measure(arm, stack)
+        else:
+            _mail(arm, stack)
         _pods(arm, stack, "pods_at_end")
         if not observer.stop():
             arm.incident("the observer did not end well: its last samples may be missing", "observe")
         arm.log.check()
 
 
+def _mail(arm: ArmRun, stack: Stack) -> None:
+    """The load with the faults beside it, and what became of its mail."""
+    census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
+    with counting(arm, stack) as dns, looking_up(arm, stack):
+        with faults_beside(arm, stack) as faults:
+            with arm.phase("load"):
+                _load(arm, stack)
+            with arm.phase("heal"):
+                heal(arm, faults)
+        with arm.phase("settle"):
+            _answers(arm, stack)
+            _settle(arm, census)
+        dns.finish()
+    with arm.phase("census"):
+        for slow in relief.lift_cpu_limits(stack, record=_recorder(arm)):
+            arm.progress.note(slow)
+        _census(arm, census)
+
+
 def _announce_writers(arm: ArmRun) -> None:
     names = ["conductor.log", "observe.log", "load-1.log", "census.log"]
+    if arm.plan.load.kind == "dns":
+        names += dnslab.WRITERS
     if faults_of(arm.plan, arm.arm.name):
         names.append("faults.log")
+    if specs.about_dns(arm.plan) and arm.target.kind == "kind":
+        names.append(LOOKUPS)
+    if arm.plan.counts_dns(arm.arm.name) and not lacking(arm):
+        names.append(DNS_LOG)
     arm.log.event("expected_writers", names=names)
 
 
@@ -208,7 +228,7 @@ def with_queues(checkout: Checkout) -> tuple[str, ...]:
 def _up(arm: ArmRun) -> Stack:
     return lifecycle.up(
         arm.target, arm.checkout, profile=arm.plan.profile, variants=arm.arm.variants, users=arm.plan.users,
-        time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides=arm.plan.stack_params,
+        time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides=dnslab.stack_params(arm.plan),
         progress=arm.progress, record=_recorder(arm), prepared=arm.images,
     )
 

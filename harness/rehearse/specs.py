@@ -10,6 +10,7 @@ from harness.census.spec import CensusSpec, Server
 from harness.kube.objects import Pod
 from harness.load.params import MARKS, Params
 from harness.load.spec import Access, LoadSpec
+from harness.model.plan import Plan
 from harness.observe.spec import ObserveSpec
 from harness.stack.catalogue import components
 from harness.stack.deployed import Stack
@@ -67,7 +68,20 @@ def observe(arm: ArmRun, namespace: str) -> ObserveSpec:
         interval_s=OBSERVE_EVERY_S,
         queues={n: int(str(c.queue["port"])) for n, c in components(arm.checkout).items() if "port" in c.queue},
         edge=f"[{address}]:{STATISTICS}" if ":" in address else f"{address}:{STATISTICS}",
+        dns=about_dns(arm.plan),
     )
+
+
+#: Checks that need DNS to be watched from inside the pods: look-ups of our own, the servers' counters.
+WATCHED_DNS = frozenset({"dns-path", "dns-lookups"})
+
+
+def about_dns(plan: Plan) -> bool:
+    """Whether the plan asks about the DNS of the mail stack, as pods see it. Only then is it watched.
+
+    Queries that are counted (``dns-account``) are not watched as well: the watching asks queries of its own.
+    """
+    return any(check.name in WATCHED_DNS for check in plan.checks)
 
 
 def census(arm: ArmRun, stack: Stack, *, queue_components: tuple[str, ...]) -> CensusSpec:

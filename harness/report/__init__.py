@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
 from harness.report import html, judged, junit, markdown
+from harness.report.dns_page import dns_page
 from harness.report.gather import sheet
 from harness.report.sheet import Sheet
 from harness.report.terminal import summary_lines
@@ -60,4 +61,4 @@ def read(history: RunHistory, verdict: Mapping[str, Any]) -> Sheet:
 
 def _sheet(history: RunHistory, result: judged.Judged) -> Sheet:
     arms = [(arm.label, arm) for arm in history.arms]
-    return sheet(history.run, result, arms, history.events, __version__)
+    return replace(sheet(history.run, result, arms, history.events, __version__), dns=dns_page(history.arms))

@@ -6,12 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.model.dnslab import LabLoad
 from harness.model.plan import Plan
 from harness.report.arms_over_time import Table
 from harness.report.figures_table import value_text
 from harness.report.series import ArmData
 from harness.report.sheet import Pairs
-from harness.report.text import duration, label, mapping, number, plain
+from harness.report.text import duration, label, mapping, number, percent, plain
 from harness.store.sessions import Session
 
 _ORDER = ("setup", "images", "deploy", "isolation", "load", "heal", "settle", "census")
@@ -97,6 +98,8 @@ def images(meta: Mapping[str, Any], arms: Sequence[ArmData]) -> Pairs:
 
 def load(plan: Plan) -> Pairs:
     """The scenario with its parameters and deadlines."""
+    if plan.load.kind == "dns":
+        return _dns_load(plan)
     params = ((_name(k), value_text(k, v)) for k, v in plan.load.params.items())
     return (
         ("scenario", plan.load.scenario),
@@ -105,6 +108,19 @@ def load(plan: Plan) -> Pairs:
         ("all accepted within", duration(plan.load.intake_deadline_s)),
         ("queues empty within", duration(plan.load.settle_s)),
     )
+
+
+def _dns_load(plan: Plan) -> Pairs:
+    load = LabLoad.of(plan.load.params)
+    cells = ((f"path {plain(c.name)}", f"{c.key}; in {', '.join(plain(a.name) for a in plan.arms if c in load.cells_of(a.name)) or 'no arm'}") for c in load.cells)
+    return (
+        ("kind", "DNS queries, Poisson arrivals, open loop; a name of its own for each but for the hits"),
+        ("names below", load.zone),
+        ("rates", f"from {number(load.start_per_s)} to at most {number(load.max_per_s)} per second, doubled, then {number(load.refine)} halvings"),
+        ("each rate", f"{duration(load.step_s)}, or until {number(load.queries_min)} queries count, of which the first {duration(load.warm_s)} are not counted; {duration(load.rest_s)} of rest after one that failed"),
+        ("failed", f"no answer with data within {duration(load.timeout_s)}; the knee is at {percent(load.fail_share)}"),
+        *cells,
+    )  # fmt: skip
 
 
 def _name(key: str) -> str:

@@ -81,10 +81,11 @@ def _total(arm: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def arms_table(figures: Figures, notes: Mapping[str, str]) -> ArmsTable:
+def arms_table(figures: Figures, notes: Mapping[str, str], *, counted: str = "Mails and attempts are counted per recipient.") -> ArmsTable:
     """Every figure of every arm, under the headings of ``groups``; what stands in none comes last under its own name.
 
     :param notes: what each arm is, by its name in the plan.
+    :param counted: what one is, for the caption.
     """
     columns = _columns(figures)
     rows: list[Row] = []
@@ -96,7 +97,7 @@ def arms_table(figures: Figures, notes: Mapping[str, str]) -> ArmsTable:
         zeros += folded
         rows += [Row(heading), *present] if present else []
     many = len(columns) < len(figures)
-    caption = "Mails and attempts are counted per recipient." + (" Several blocks: median, and below it the range unless all agree." if many else "")
+    caption = counted + (" Several blocks: median, and below it the range unless all agree." if many else "")
     return ArmsTable(caption, tuple(_head(name, notes) for name in columns), tuple(rows), tuple(zeros))
 
 

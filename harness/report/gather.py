@@ -14,9 +14,21 @@ from harness.report.budgets import budgets
 from harness.report.compare import rate_bars, ratio_plot
 from harness.report.figures_table import COLUMNS_MAX, arms_table, figure_pairs, split, tiles
 from harness.report.judged import TONES, CheckResult, FindingResult, Judged
+from harness.report.knees import knee_chart
 from harness.report.refusals import refusals
 from harness.report.series import ArmData, Clock
-from harness.report.sheet import Chart, FindingText, Head, Mark, Matrix, MatrixRow, Named, Reason, Sheet
+from harness.report.sheet import (
+    ArmsTable,
+    Chart,
+    FindingText,
+    Head,
+    Mark,
+    Matrix,
+    MatrixRow,
+    Named,
+    Reason,
+    Sheet,
+)
 from harness.report.text import duration, number, plain
 from harness.report.timeline import draw
 from harness.report.validity import limits, resumption, validity
@@ -54,23 +66,31 @@ def sheet(run: RunDir, judged: Judged, arms: Sequence[tuple[str, ArmData]], run_
     blocks = Counter(arm.name for arm in data)
     notes = {a.name: a.note for a in plan.arms}
     refusal_arms, refused = refusals(data)
+    dns = plan.load.kind == "dns"
     return Sheet(
         title=plan.title, question=plan.question, run_id=run.run_id, begun=facts.begun(run.head),
         tone=TONES[judged.status], word=judged.status.name, sentence=_sentence(judged), under=_under(judged, blocks, plan),
         tiles=tiles(judged.figures, {(c.arm, c.check) for c in judged.checks if c.tone == "planned"}), findings=tuple(_finding(f) for f in judged.findings),
         bars=rate_bars(judged.figures), ratios=ratio_plot(judged.findings, max(blocks.values(), default=0)),
-        arms=arms_table(judged.figures, notes), refusal_arms=refusal_arms, refusals=refused,
+        arms=_arms_table(judged, notes, dns), refusal_arms=refusal_arms, refusals=refused,
         matrix=_matrix(judged),
         notable=tuple(_reason(c) for c in judged.checks if c.tone != "pass"),
         passed=tuple(_reason(c) for c in judged.checks if c.tone == "pass"),
         named=_named(judged),
         validity=(*validity(judged, data, meta, plan, run.seal_digest), *resumption(sessions(run), put_aside(run))), limits=limits(blocks, meta, plan),
         unsupported=facts.unsupported(meta), incidents=_incidents(arms, run_events, meta),
-        timelines=_timelines(arms, notes), timelines_note=_timelines_note(arms),
+        timelines=() if dns else _timelines(arms, notes), timelines_note=_timelines_note(arms),
         tested=facts.tested(plan, run.head, meta), images=facts.images(meta, data), held=facts.held(plan, meta), load=facts.load(plan),
         timings=facts.timings(meta), budgets=budgets(plan, meta, data), phases=facts.phases(meta), command=facts.command(plan, meta), rejudge=f"mailgale judge {run.run_id}",
         seal=run.seal_digest, plan_sha=plan.sha256, version=version, resumed=facts.resumed(sessions(run)),
+        knees=knee_chart(arms) if dns else None,
     )  # fmt: skip
+
+
+def _arms_table(judged: Judged, notes: Mapping[str, str], dns: bool) -> ArmsTable:
+    if dns:
+        return arms_table(judged.figures, notes, counted="At the top: at the highest rate that was tried. A path without a knee bears every rate that was.")
+    return arms_table(judged.figures, notes)
 
 
 def _sentence(judged: Judged) -> str:

@@ -74,13 +74,43 @@ LATENCY = (
     Entry("pop3_p50_ms", "POP3 operations, p50"),
     Entry("pop3_p99_ms", "POP3 operations, p99"),
 )
+DNS = (
+    Entry("dns_node_per_1000", "queries to node caches, per 1,000 mails"),
+    Entry("dns_cluster_per_1000", "queries to cluster DNS for names outside, per 1,000 mails", brief=True),
+    Entry("dns_cluster_internal_per_1000", "… for names of the cluster (the edge's included)"),
+    Entry("dns_unbound_per_1000", "queries to unbound, per 1,000 mails", brief=True),
+    Entry("dns_node_hit_share", "cache hits, node caches"),
+    Entry("dns_cluster_hit_share", "cache hits, cluster DNS (names outside)"),
+    Entry("dns_internal_tcp_share", "by TCP to cluster DNS: names of the cluster"),
+    Entry("dns_reverse_tcp_share", "… reverse names"),
+    Entry("dns_other_tcp_share", "… all other names"),
+    Entry("dns_unbound_tcp_share", "by TCP to unbound", brief=True),
+    Entry("dns_unbound_slots_max", "most TCP slots of an unbound in use at a sample"),
+    Entry("lookups", "look-ups from inside pods"),
+    Entry("lookups_failed", "… without an answer", "bad"),
+    Entry("lookup_p50_ms", "look-up, p50"),
+    Entry("lookup_p99_ms", "look-up, p99", brief=True),
+    Entry("outgoing", "mails that left by MX"),
+    Entry("outgoing_deferred_by_dns", "… attempts that DNS deferred (4.4.3)", "doubt"),
+    Entry("outgoing_held_up", "… mails that DNS held up", "doubt", brief=True),
+    Entry("outgoing_bounced", "… bounced", "bad"),
+    Entry("outgoing_p50_ms", "time in the queue of mail that leaves, p50"),
+    Entry("outgoing_p99_ms", "time in the queue of mail that leaves, p99", brief=True),
+    Entry("outgoing_longest_held_s", "longest of a mail that DNS held up"),
+)
 LOAD = (
     Entry("burst_s", "burst"),
     Entry("load_s", "load"),
     Entry("throttled_share", "CPU periods throttled, mx", brief=True),
     Entry("mailbox_throttled_share", "CPU periods throttled, mailbox"),
 )
-GROUPS = (("Mail", MAIL), ("Attempts", ATTEMPTS), ("Rates and queues", RATES), ("Latency", LATENCY), ("Load", LOAD))
+DNS_COUNTED = (
+    Entry("dns_application_per_mail", "DNS queries per mail", brief=True),
+    Entry("dns_cluster_dns_per_mail", "… that reach cluster DNS"),
+    Entry("dns_unbound_per_mail", "… that reach unbound", brief=True),
+    Entry("dns_authoritative_per_mail", "… that reach the authoritative server"),
+)
+GROUPS = (("Mail", MAIL), ("Attempts", ATTEMPTS), ("Rates and queues", RATES), ("Latency", LATENCY), ("DNS", DNS), ("Load", LOAD), ("DNS queries", DNS_COUNTED))
 #: Shown in the table of refusals, in more detail.
 ELSEWHERE = ("deferred_",)
 #: (figure, name, figure that gives it its mood, mood, check that a planned failure of it is) of the big numbers on top,

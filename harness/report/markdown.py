@@ -16,7 +16,7 @@ _SHAPES = {"pass": "✅", "inconclusive": "⚠️", "fail": "❌", "planned": "�
 
 def render(sheet: Sheet) -> str:
     """The summary as GitHub-flavoured Markdown. Every value is escaped, our own sentences too."""
-    parts = [*_top(sheet), *_findings(sheet), *_arms(sheet), *_checks(sheet), *_named(sheet), *_validity(sheet), *_again(sheet)]
+    parts = [*_top(sheet), *_findings(sheet), *_arms(sheet), *_dns(sheet), *_checks(sheet), *_named(sheet), *_validity(sheet), *_again(sheet)]
     return "\n".join(parts) + "\n"
 
 
@@ -37,6 +37,15 @@ def _arms(sheet: Sheet) -> list[str]:
         return []
     rows = [[r.name, *(_ranged(c.text, c.range) for c in r.cells)] for r in table.rows if r.cells]
     return ["## Arms side by side", "", *_table(["figure", *(h.name for h in table.heads)], rows, right=True), "", *_zeros(table.zeros)]
+
+
+def _dns(sheet: Sheet) -> list[str]:
+    """The ladder and the tables of the DNS section."""
+    if sheet.dns is None:
+        return []
+    parts = [(sheet.dns.ladder.title, sheet.dns.ladder.table), *sheet.dns.tables]
+    tables = [line for title, t in parts for line in (f"**{markdown(title)}**", "", *_table(t.head, t.rows, right=True), "")]
+    return ["## DNS", "", *tables, *(line for note in sheet.dns.notes for line in (markdown(note), ""))]
 
 
 def _zeros(names: Sequence[str]) -> list[str]:

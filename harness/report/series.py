@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from harness.model.outcome import Population
+from harness.model.plan import Plan
 from harness.report.svg import Point
 
 Event = Mapping[str, Any]
@@ -29,6 +30,9 @@ class ArmData(Protocol):
 
     @property
     def block(self) -> int: ...
+
+    @property
+    def plan(self) -> Plan: ...
 
     def events(self, kind: str) -> list[dict[str, Any]]: ...
 

@@ -148,6 +148,15 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class DnsPage:
+    """The DNS section. ``tables``: (caption, table), in order; ``notes``: what must be known to read them."""
+
+    ladder: Chart
+    tables: tuple[tuple[str, Table], ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Sheet:
     """The whole report."""
 
@@ -189,13 +198,15 @@ class Sheet:
     plan_sha: str
     version: str
     resumed: tuple[str, ...] = ()
+    knees: Chart | None = None
+    dns: DnsPage | None = None
 
     @property
     def contents(self) -> Pairs:
         """Anchor and name of every section that is there."""
         there = (
-            ("findings", "Findings", self.findings), ("compare", "Comparison", self.bars or self.ratios),
-            ("arms", "Figures", self.arms.rows), ("refusals", "Refusals", self.refusals), ("checks", "Checks", True), ("mails", "Mails", self.named),
+            ("findings", "Findings", self.findings), ("knees", "Knees", self.knees), ("compare", "Comparison", self.bars or self.ratios),
+            ("arms", "Figures", self.arms.rows), ("dns", "DNS", self.dns), ("refusals", "Refusals", self.refusals), ("checks", "Checks", True), ("mails", "Mails", self.named),
             ("validity", "Validity", True), ("timelines", "Timelines", self.timelines), ("tested", "What was tested", True),
             ("again", "Do it again", True),
         )  # fmt: skip

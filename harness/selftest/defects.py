@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.verdict import Status
+from harness.selftest import dns as d
 from harness.selftest import plant_harness as h
 from harness.selftest import plant_platform as p
 from harness.selftest.builder import HistoryBuilder
@@ -26,7 +27,8 @@ class Defect:
     """One planted defect.
 
     :param planted: how, in words. :param plant: done to the history before it is written.
-    :param base: which good history: ``1x``, ``2x``, ``1x-limit``, ``2x-limit``, ``kill`` (an mx pod killed), ``drain`` (a node drained).
+    :param base: which good history: ``1x``, ``2x``, ``1x-limit``, ``2x-limit``, ``kill`` (an mx pod killed), ``drain`` (a node drained),
+        ``dns`` (DNS counted).
     :param spoil: done to the run's directory after it was sealed.
     :param also: other checks that may FAIL.
     """
@@ -119,6 +121,10 @@ HARNESS: tuple[Defect, ...] = (
     _harness("one bit turned in the ledger", "a bit of load-1.log is another after the seal", "evidence-complete", spoil=h.turn_a_bit),
     _harness("a log cut after the seal", "observe.log has lost its last octets", "evidence-complete", spoil=h.cut_after_the_seal),
     _harness("never sealed", "there is no seal.json", "evidence-complete", spoil=h.unseal),
+    _harness("DNS capture that dropped packets", "3 packets of one pod were dropped by the kernel", "dns-account", p.on(d.drop_packets), base="dns"),
+    _harness("DNS layer not captured", "unbound's pods were left out", "dns-account", p.on(d.forget_layer), base="dns"),
+    _harness("DNS residual", "5 % of CoreDNS' upstream queries have no reason", "dns-account", p.on(d.residual(0.05)), base="dns"),
+    _harness("DNS query lost on the wire", "one query of an application came to no CoreDNS", "dns-account", p.on(d.lose_on_the_wire), base="dns"),
     _harness("an arm that was not run", "the plan's second arm has no directory", "evidence-complete", base="1x+2x", spoil=h.remove_an_arm),
 )
 #: Of the list of known-bad stacks, what no history can express, and why.
@@ -129,6 +135,8 @@ def base_history(root: Path, base: str) -> HistoryBuilder:
     """The good history that a defect is planted in; one arm unless ``base`` is ``1x+2x``."""
     from harness.selftest.friday import drain_plan, kill_plan, limited_plan, plant_drain, plant_kill
 
+    if base == "dns":
+        return d.dns_history(root, ("ndots-5",))
     if base in ("kill", "drain"):
         made = HistoryBuilder(root, kill_plan() if base == "kill" else drain_plan(), arms=["queue-on-pvc"])
         (plant_kill if base == "kill" else plant_drain)(made.arms[0])

@@ -13,7 +13,7 @@ from harness.model.component import Component
 from harness.support.checkout import Checkout
 
 _FIELDS = frozenset(Component.__dataclass_fields__) - {"name"}
-ABILITIES = frozenset({"kill", "freeze", "drain", "scale"})
+ABILITIES = frozenset({"kill", "freeze", "drain", "scale", "dns"})
 
 
 def components(checkout: Checkout) -> dict[str, Component]:

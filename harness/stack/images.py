@@ -1,6 +1,6 @@
 """Component images: built from ``deploy/components/*/Dockerfile*``, tagged by what they are made of, brought to the nodes at once.
 
-A tag is a hash over the Dockerfile, the files that it copies, its build arguments and the base image's id, so an image
+A tag is a hash over the Dockerfile, the files that it copies (also from the checkout: ``# with:``), its build arguments and the base image's id, so an image
 whose recipe did not change is never built or loaded again, and nobody's own tags are overwritten.
 """
 
@@ -10,9 +10,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +31,8 @@ _BUILD_TIMEOUT_S = 900.0
 _PARALLEL = 2
 _ARG = re.compile(r"^\s*ARG\s+([A-Z_]+)", re.MULTILINE)
 _COPY = re.compile(r"^\s*(?:COPY|ADD)\s+(.+)$", re.MULTILINE | re.IGNORECASE)
+#: A comment of ours: files of the checkout that the build finds under ``checkout/``.
+_WITH = re.compile(r"^#\s*with:\s*(.+)$", re.MULTILINE)
 _CONTINUED = re.compile(r"\\\n")
 
 
@@ -38,6 +43,12 @@ class Source:
     name: str
     folder: Path
     dockerfile: Path
+
+    @property
+    def shared(self) -> dict[str, Path]:
+        """Files of the checkout that the Dockerfile asks for (``# with: …``), by their path in it."""
+        root = self.folder.parents[2]
+        return {name: root / name for line in _WITH.findall(self.dockerfile.read_text()) for name in line.split()}
 
 
 @dataclass(frozen=True)
@@ -99,9 +110,10 @@ def content_hash(source: Source, arguments: Mapping[str, str]) -> str:
     digest = hashlib.sha256()
     for part in (text, json.dumps(dict(arguments), sort_keys=True)):
         digest.update(hashlib.sha256(part.encode()).digest())
-    for path in _copied(source.folder, text):
+    parts = {str(p.relative_to(source.folder)): p for p in _copied(source.folder, text)}
+    for name, path in [*parts.items(), *sorted(source.shared.items())]:
         mode = stat.S_IMODE(path.stat().st_mode) & 0o111
-        digest.update(f"{path.relative_to(source.folder)}\0{mode}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(f"{name}\0{mode}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
@@ -153,12 +165,28 @@ def _ensure_one(source: Source, ref: str, arguments: Mapping[str, str], engine: 
 def _build(source: Source, ref: str, arguments: Mapping[str, str], engine: Engine) -> None:
     words: Sequence[str] = [w for a, v in sorted(arguments.items()) for w in ("--build-arg", f"{a}={v}")]
     try:
-        engine.docker(
-            "build", "--network", "host", "--label", "mailgale.dev/image=component", *words,
-            "-f", str(source.dockerfile), "-t", ref, str(source.folder), timeout_s=_BUILD_TIMEOUT_S,
-        )
+        with _context(source) as folder:
+            engine.docker(
+                "build", "--network", "host", "--label", "mailgale.dev/image=component", *words,
+                "-f", str(source.dockerfile), "-t", ref, str(folder), timeout_s=_BUILD_TIMEOUT_S,
+            )
     except CommandFailed as error:
         raise StackFailed(f"the image does not build: {error.what}", where=os.path.relpath(source.dockerfile)) from error
+
+
+@contextmanager
+def _context(source: Source) -> Iterator[Path]:
+    """The folder that is built from: the component's own, or a copy of it with files of the checkout below ``checkout/``."""
+    if not source.shared:
+        yield source.folder
+        return
+    with tempfile.TemporaryDirectory(prefix="mailgale-build-") as made:
+        folder = Path(made) / "context"
+        shutil.copytree(source.folder, folder)
+        for name, path in source.shared.items():
+            (folder / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, folder / "checkout" / name)
+        yield folder
 
 
 def _image_id(engine: Engine, ref: str) -> str:

@@ -7,20 +7,21 @@ and ``status`` and ``down`` need no state on this host.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from harness.cluster import filesystems
 from harness.cluster.engine import ensure_engine
-from harness.errors import CleanupIncomplete, NotReady, StackFailed
+from harness.errors import CleanupIncomplete, NotReady, NotSupported, StackFailed
 from harness.kube.api import Conflict
 from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway, Record
 from harness.kube.guards import CHECKOUT, MANAGED_BY, MANAGER
 from harness.model.target import Target
-from harness.stack import canary, foreign, images, publish, ready, volumes
+from harness.stack import canary, foreign, images, nodecache, publish, ready, volumes
 from harness.stack.deployed import Stack
 from harness.stack.params import Credentials, Params, credentials_of, free_dns_address, make_credentials
 from harness.stack.render import NAMESPACE_LABEL, Manifest, images_of, kustomize, render
@@ -29,6 +30,7 @@ from harness.support.clock import wait_for
 from harness.support.progress import Progress, SilentProgress
 
 FACTS = "mailgale-stack"
+_EDGE = "Deployment/edge"
 _READY_S = 180.0
 _CANARY_S = 90.0
 _GONE_S = 120.0
@@ -71,6 +73,7 @@ def up(
     with say.stage("render"):
         plain = kustomize(checkout, profile=profile, variants=variants, namespace=namespace)
     _edge_is_free(cluster, target, namespace)
+    nodecache.allow(target, plain, namespace)
     refs = prepared if prepared is not None and set(images_of(plain)) <= set(prepared) else _images(target, checkout, plain, say)
     params = Params(
         namespace, users, time_scale, target.generator_networks, target.pod_networks, overrides=dict(overrides or {}),
@@ -83,17 +86,21 @@ def up(
         manifests_sha256="", time_scale=time_scale, params=params.data(),
     )
     with say.stage(f"deploy {namespace}"):
-        stack, manifests = _deploy(blank, plain, params, {n: i.ref for n, i in refs.items()}, gateway)
+        stack, manifests = _deploy(blank, plain, params, {n: i.ref for n, i in refs.items()}, gateway, say)
     _wait(stack, manifests, say)
     return stack
 
 
-def prepare(target: Target, checkout: Checkout, *, profile: str, progress: Progress) -> dict[str, images.Image]:
+def prepare(
+    target: Target, checkout: Checkout, *, profile: str, progress: Progress, variants: Iterable[Sequence[str]] = ()
+) -> dict[str, images.Image]:
     """Build a profile's images and bring them to the nodes, so that each :func:`up` after it only deploys.
 
+    :param variants: sets of variants that will be deployed; some bring components, and so images, of their own.
     :return: the images by name. Errors as of :func:`up`.
     """
-    plain = kustomize(checkout, profile=profile, variants=(), namespace=checkout.namespace("prepare"))
+    sets = dict.fromkeys([(), *map(tuple, variants)])
+    plain = [m for one in sets for m in kustomize(checkout, profile=profile, variants=one, namespace=checkout.namespace("prepare"))]
     return _images(target, checkout, plain, progress)
 
 
@@ -103,7 +110,7 @@ def down(what: Stack | str, *, target: Target | None = None, checkout_id: str = 
     :param what: a Stack, or the name of a namespace together with ``target`` and ``checkout_id``.
     :param fast: kill the pods instead of letting them stop gracefully.
     :raises GuardRefused: not ours.
-    :raises CleanupIncomplete: something is still there after two minutes.
+    :raises CleanupIncomplete: something is still there after two minutes, on the nodes too (see ``nodecache``).
     """
     say = progress or SilentProgress()
     if isinstance(what, Stack):
@@ -118,6 +125,8 @@ def down(what: Stack | str, *, target: Target | None = None, checkout_id: str = 
             _empty(gateway, namespace, fast, say)
         _remove_cluster_scoped(gateway, namespace)
         volumes.remove(cluster.target, namespace)
+        for node in nodecache.clear(cluster.target, namespace):
+            say.note(f"what the node cache of {namespace} had left on {node} is removed")
 
 
 def down_all(target: Target, checkout: Checkout, progress: Progress) -> None:
@@ -175,7 +184,9 @@ def _images(target: Target, checkout: Checkout, plain: Sequence[Manifest], progr
     return found
 
 
-def _deploy(blank: Stack, plain: Sequence[Manifest], params: Params, refs: Mapping[str, str], gateway: Gateway) -> tuple[Stack, Sequence[Manifest]]:
+def _deploy(
+    blank: Stack, plain: Sequence[Manifest], params: Params, refs: Mapping[str, str], gateway: Gateway, say: Progress
+) -> tuple[Stack, Sequence[Manifest]]:
     """Apply what is not there yet; the Stack with its credentials."""
     stack, rendered = _rendered(blank, plain, params, refs, gateway, _known_credentials(blank))
     facts = _facts(stack.cluster, stack.namespace)
@@ -186,6 +197,10 @@ def _deploy(blank: Stack, plain: Sequence[Manifest], params: Params, refs: Mappi
         down(stack)
         stack, rendered = _rendered(blank, plain, params, refs, gateway, None)
     wait_for(lambda: _created(gateway, stack.namespace), deadline_s=_GONE_S, what=f"namespace {stack.namespace} to go before it is made anew")
+    try:
+        filesystems.provide(stack.target, stack.namespace, volumes.own_file_systems(rendered))
+    except NotSupported as lacking:  # the volumes are plain directories then, and faults that need more say so
+        say.note(f"not supported here: {lacking}")
     gateway.apply(rendered, stack.namespace)
     gateway.apply([_facts_manifest(stack)], stack.namespace)
     return stack, rendered
@@ -209,10 +224,11 @@ def _rendered(
 
 
 def _wait(stack: Stack, manifests: Sequence[Manifest], progress: Progress) -> None:
-    nodes = [n.labels for n in stack.cluster.nodes() if n.schedulable]
+    nodes = [n.labels for n in stack.cluster.nodes() if n.takes_pods]
     with progress.stage("pods ready"):
         ready.wait_ready(stack.cluster, stack.namespace, ready.expected_of(manifests, nodes), deadline_s=_READY_S, progress=progress)
-    canary.prove(stack, deadline_s=_CANARY_S, progress=progress)
+    if _EDGE in stack.workloads:  # a laboratory without mail has none
+        canary.prove(stack, deadline_s=_CANARY_S, progress=progress)
 
 
 def _edge_is_free(cluster: Cluster, target: Target, namespace: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.cluster import filesystems
 from harness.errors import CleanupIncomplete, GuardRefused
 from harness.model.target import Target
 
@@ -19,6 +20,9 @@ STORAGE_CLASS = "mailgale-volumes"
 NODE_DIRECTORY = "/var/lib/mailgale/volumes"
 #: A StatefulSet may be scaled up to this many pods in the middle of a run.
 ORDINALS_MIN = 4
+#: On a claim template: each claim of the workload's replicas is a file system of its own (``ext4``), where this host can make one.
+FILE_SYSTEM = "mailgale.dev/file-system"
+_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 Manifest = dict[str, Any]
 
@@ -34,6 +38,22 @@ def claims_of(manifests: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Map
             for template in spec.get("volumeClaimTemplates") or []:
                 for ordinal in range(ordinals):
                     yield f"{template['metadata']['name']}-{name}-{ordinal}", template["spec"]
+
+
+def own_file_systems(manifests: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Claim → octets, of every claim that shall be a file system of its own."""
+    found = {}
+    for manifest in (m for m in manifests if m.get("kind") == "StatefulSet"):
+        for template in manifest["spec"].get("volumeClaimTemplates") or []:
+            if (template["metadata"].get("annotations") or {}).get(FILE_SYSTEM) == "ext4":
+                size = _octets(str(template["spec"]["resources"]["requests"]["storage"]))
+                names = (f"{template['metadata']['name']}-{manifest['metadata']['name']}-{n}" for n in range(int(manifest["spec"].get("replicas", 1))))
+                found.update(dict.fromkeys(names, size))
+    return found
+
+
+def _octets(quantity: str) -> int:
+    return int(quantity[:-2]) * _UNITS[quantity[-2:]] if quantity[-2:] in _UNITS else int(quantity)
 
 
 def volumes_for(manifests: Sequence[Manifest], namespace: str, *, shared: bool, storage_class: str = "") -> list[Manifest]:
@@ -62,6 +82,7 @@ def remove(target: Target, namespace: str) -> None:
         return
     if not namespace.startswith("mailgale-") or "/" in namespace or namespace in (".", ".."):
         raise GuardRefused("no namespace of ours", where=namespace)
+    filesystems.withdraw(target, namespace)
     path = Path(target.volumes_dir) / namespace
     if not path.exists():
         return

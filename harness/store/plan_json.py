@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from harness.errors import StoreDamaged
-from harness.model.plan import Arm, CheckSpec, FaultSpec, LoadSpec, Plan
+from harness.model.plan import Arm, CheckSpec, DnsSpec, FaultSpec, LoadSpec, Plan
 
 T = TypeVar("T")
 
@@ -30,6 +30,7 @@ def plan_from_json(data: Mapping[str, Any]) -> Plan:
             arms=tuple(_record(Arm, a) for a in data["arms"]),
             checks=tuple(_record(CheckSpec, c) for c in data["checks"]),
             faults=tuple(_record(FaultSpec, f) for f in data.get("faults", ())),
+            dns=_record(DnsSpec, data["dns"]) if data.get("dns") else None,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreDamaged(f"run.json holds no readable plan: {error!r}") from error

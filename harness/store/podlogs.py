@@ -22,3 +22,12 @@ def queue_ids(arm: ArmDir, run_id: str, mails: Collection[int]) -> dict[int, str
                 if int(number) in wanted:
                     found.setdefault(int(number), []).append(f"{path.name.split('.')[0]} {queue_id.decode()}")
     return {mail: ", ".join(dict.fromkeys(ids)) for mail, ids in found.items()}
+
+
+def matches(arm: ArmDir, pattern: re.Pattern[bytes], pods: Collection[str]) -> list[bytes]:
+    """What the first group of ``pattern`` matched in the logs of ``pods``, in the order of their names. Missing logs: []."""
+    found: list[bytes] = []
+    for path in sorted(p for p in arm.logs.glob("*.log") if p.name.split(".")[0] in pods) if arm.logs.is_dir() else []:
+        with path.open("rb") as handle:
+            found += [m[1] for m in pattern.finditer(handle.read(READ_MAX))]
+    return found

@@ -13,7 +13,7 @@ COMPONENTS = {
 
 
 def fault(kind="kill_pod", name="f", arms=(), when=None, **more):
-    target = {"component": more.pop("component", "mx"), **{k: more.pop(k) for k in ("pods", "nodes") if k in more}}
+    target = {"component": more.pop("component", "mx"), **{k: more.pop(k) for k in ("pods", "nodes", "share", "one_node") if k in more}}
     return FaultSpec(name, kind, target, more, when or {"at_s": 1.0}, 60.0, tuple(arms))
 
 

@@ -12,6 +12,7 @@ from chaoslib.exceptions import ActivityFailed
 from harness.chaos import actions
 from harness.chaos.lease import VARIABLE, Lease, held
 from harness.errors import GuardRefused
+from harness.model.faults import KINDS
 
 
 def check(lease, run_id="run", namespace="ns"):
@@ -50,6 +51,6 @@ def test_one_that_cannot_be_read_refuses(tmp_path, text):
 @pytest.mark.parametrize("name", actions.__all__)
 def test_every_action_refuses_by_hand(name, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    extra = {"replicas": 2} if name == "scale" else {}
+    extra = {key: 1 for key in KINDS[name].required if key != "component"}
     with pytest.raises(ActivityFailed, match="no lease"):
         getattr(actions, name)("mx", victims=["mx-0"], **extra)

@@ -13,7 +13,7 @@ from harness.chaos import actions, render
 from harness.chaos.targets import Resolved, faults_of, victims
 from harness.errors import GuardRefused, NotSupported
 from harness.kube.objects import Pod
-from harness.model.faults import KINDS
+from harness.model.faults import CHOOSING, KINDS
 from tests.unit.chaos.plans import COMPONENTS, fault, plan, target
 
 
@@ -29,7 +29,7 @@ def test_every_kind_is_an_action_with_these_arguments():
     own = {"victims", "fault", "when", "deadline_s"}
     for name, kind in KINDS.items():
         parameters = inspect.signature(getattr(actions, name)).parameters
-        assert set(parameters) - own == {*kind.target, *kind.arguments}
+        assert set(parameters) - own == {*(set(kind.target) - CHOOSING), *kind.arguments}
         required = {n for n, p in parameters.items() if p.default is inspect.Parameter.empty}
         assert required == set(kind.required)
 
@@ -46,8 +46,28 @@ def test_nodes_exclude_the_edge_and_the_control_plane():
     assert found == {("w1",), ("w2",)}
 
 
-def test_scale_hits_workloads():
-    assert victims(fault("scale", replicas=2), 7, PODS, target(), COMPONENTS) == ("StatefulSet/mx",)
+@pytest.mark.parametrize("kind", ["scale", "rolling_restart", "bad_image"])
+def test_some_hit_workloads(kind):
+    assert victims(fault(kind), 7, PODS, target(), COMPONENTS) == ("StatefulSet/mx",)
+
+
+def test_rolling_maintenance_takes_every_worker_that_has_pods_but_the_edge():
+    assert victims(fault("rolling_drain"), 7, PODS, target(), COMPONENTS) == ("w1", "w2")
+    assert victims(fault("rolling_drain"), 7, [p for p in PODS if p.node != "w1"], target(), COMPONENTS) == ("w2",)
+
+
+def test_a_share_of_the_ready_pods():
+    ready = ["mx-0", "mx-2", "mx-3", "mx-edge"]
+    assert [len(victims(fault(share=s), 7, PODS, target(), COMPONENTS)) for s in (0.01, 0.5, 1)] == [1, 2, 4]
+    assert victims(fault(share=1), 7, PODS, target(), COMPONENTS) == tuple(ready)
+
+
+def test_all_of_one_node():
+    found = {victims(fault(name=f"f{n}", pods=1, one_node=True), 7, PODS, target(), COMPONENTS) for n in range(40)}
+    assert found == {("mx-0",), ("mx-2",), ("mx-3",), ("mx-edge",)}
+    assert victims(fault(pods=2, one_node=True), 7, PODS, target(), COMPONENTS) == ("mx-0", "mx-3")
+    with pytest.raises(GuardRefused, match="no node carries"):
+        victims(fault(pods=3, one_node=True), 7, PODS, target(), COMPONENTS)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +76,10 @@ def test_scale_hits_workloads():
         (fault(pods=5), "kind", GuardRefused),
         (fault(component="nix"), "kind", GuardRefused),
         (fault(component="redis"), "kind", NotSupported),
-        *((fault(kind), "context", NotSupported) for kind in ("freeze", "container_kill", "drain", "cordon", "node_stop")),
+        *((fault(k), "context", NotSupported) for k in KINDS if "context" not in KINDS[k].targets),
         (fault(pods=0), "kind", GuardRefused),
+        (fault(share=1.5), "kind", GuardRefused),
+        (fault(share=0.5, pods=1), "kind", GuardRefused),
     ],
 )
 def test_what_cannot_be_hit_is_refused(spec, kind, error):
@@ -72,7 +94,7 @@ def test_faults_of_an_arm():
 
 
 def test_the_rendered_experiment_is_valid_to_chaostoolkit(tmp_path):
-    made = plan(fault(grace_s=0, name="kill"), fault("drain", name="drain", for_s=5.0), fault("scale", name="out", replicas=3))
+    made = plan(fault(grace_s=0, share=0.5, one_node=True, name="kill"), fault("drain", name="drain", for_s=5.0), fault("scale", name="out", replicas=3))
     resolved = [Resolved(f, ("v-0",)) for f in made.faults]
     experiment = render.experiment(made, "1-a", resolved, namespace="ns", run_id="run")
     (tmp_path / "e.json").write_text(json.dumps(experiment))

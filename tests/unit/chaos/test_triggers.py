@@ -132,6 +132,49 @@ def test_accepted_sums_all_engines(place):
         wait_for_trigger(place.world, {"accepted": 101}, [])
 
 
+def state(place, t_s, in_flight, phase="burst"):
+    place.load.event("load_state", phase=phase, accepted=0, in_flight=in_flight, t=int(t_s * 1e9))
+    place.load.flush()
+
+
+def test_the_peak_of_the_burst_is_where_nothing_rises_any_more(place):
+    for t, n in enumerate((50, 3, 9, 20, 18, 20)):
+        state(place, t + 1, n, "warmup" if t == 0 else "burst")
+    with pytest.raises(FaultFailed, match="did not come"):
+        wait_for_trigger(place.world, {"burst_peak": 3.0}, [])
+    state(place, 7, 19)
+    place.world.began += 100
+    assert wait_for_trigger(place.world, {"burst_peak": 3.0}, []) == {"in_flight_at_peak": 20, "since_peak_s": 3.0}
+    state(place, 8, 21)
+    with pytest.raises(FaultFailed):
+        wait_for_trigger(World(place.root), {"burst_peak": 3.0}, [])
+
+
+def test_a_burst_without_anything_in_flight_has_no_peak(place):
+    state(place, 1, 0)
+    state(place, 9, 0)
+    with pytest.raises(FaultFailed):
+        wait_for_trigger(place.world, {"burst_peak": 3.0}, [])
+
+
+def test_the_sampled_queue_must_be_deeper_than_that(place):
+    sampled(place, 500)
+    for victims in (["mx-0"], ["a-node"]):
+        with pytest.raises(FaultFailed):
+            wait_for_trigger(World(place.root), {"queue_depth": 500}, victims)
+        assert wait_for_trigger(place.world, {"queue_depth": 499}, victims) == {"queue_depth": {"mx-0": 500}}
+
+
+def test_then_is_so_many_seconds_later_and_can_be_stopped(place):
+    state(place, 1, 0)
+    begin = time.monotonic()
+    assert wait_for_trigger(place.world, {"accepted": 0, "then_s": 0.5}, []) == {"accepted": 0, "then_s": 0.5}
+    assert time.monotonic() - begin >= 0.5
+    place.world.stopped = True
+    with pytest.raises(GuardRefused):
+        wait_for_trigger(place.world, {"accepted": 0, "then_s": 60}, [])
+
+
 def test_the_end_of_the_load_ends_the_wait(place):
     place.load.close()
     with pytest.raises(FaultFailed, match="load ended"):

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 Manifest = dict[str, Any]
-#: These have no one to take leave of: nothing is sent to them once their last reader is gone.
-NO_PRESTOP = frozenset({"redis"})
-#: Neither has a second pod; nsd and redis answer for all, the edge owns a node's ports.
-SINGLE = frozenset({"edge", "redis", "nsd"})
+#: These have no one to take leave of: nothing is sent to them once their last reader is gone. The node cache undoes what it did on SIGTERM, as node-cache does.
+NO_PRESTOP = frozenset({"redis", "node-local-dns"})
+#: Neither has a second pod on any node; nsd and redis answer for all, the edge owns a node's ports, the node cache is on each node once.
+SINGLE = frozenset({"edge", "redis", "nsd", "node-local-dns"})
 
 
 def workloads(manifests: Sequence[Manifest]) -> Iterator[Manifest]:

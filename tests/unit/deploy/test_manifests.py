@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from harness.errors import StackFailed
+from harness.model.dnslab import DELAYS
+from harness.model.dnslab import PORTS as PORTS_OF_CACHES
 from harness.stack import catalogue
 from harness.stack.control import LABEL, policy
 from harness.stack.render import containers_of, images_of, kustomize
+from harness.stack.volumes import own_file_systems
 from harness.support.checkout import Checkout
 from tests.unit.deploy.rules import Manifest, faults, pod, workloads
 
@@ -22,21 +25,35 @@ CHECKOUT = Checkout(ROOT)
 COMPONENTS = ROOT / "deploy" / "components"
 
 
+#: Variants that bring components of their own.
+ADDING = ("node-local-dns", "dns-proxy")
+
+
 @pytest.fixture(scope="module")
 def minimal() -> list[Manifest]:
     return rendered()
 
 
-def rendered(*variants: str) -> list[Manifest]:
-    return kustomize(CHECKOUT, profile="minimal", variants=variants, namespace="mailgale-x")
+def rendered(*variants: str, profile: str = "minimal") -> list[Manifest]:
+    return kustomize(CHECKOUT, profile=profile, variants=variants, namespace="mailgale-x")
+
+
+@pytest.fixture(scope="module")
+def lab() -> list[Manifest]:
+    return rendered(profile="dns-lab")
 
 
 def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
     return next(m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == name)
 
 
-def test_the_profile_keeps_every_rule(minimal: list[Manifest]) -> None:
-    assert faults(minimal) == []
+@pytest.mark.parametrize("variants", [(), ADDING], ids=["profile", "with what variants add"])
+def test_the_profile_keeps_every_rule(variants: tuple[str, ...]) -> None:
+    assert faults(rendered(*variants)) == []
+
+
+def test_the_laboratory_keeps_every_rule(lab: list[Manifest]) -> None:
+    assert faults(lab) == []
 
 
 def _drop(path: str) -> Callable[[list[Manifest]], None]:
@@ -78,17 +95,18 @@ def test_each_rule_sees_its_breach(minimal: list[Manifest], plant: Callable[[lis
     assert len(faults(spoilt)) == 1
 
 
-def test_components_say_what_the_manifests_hold(minimal: list[Manifest]) -> None:
+def test_components_say_what_the_manifests_hold(lab: list[Manifest]) -> None:
+    whole = [*rendered(*ADDING), *lab]
     components = catalogue.components(CHECKOUT)
     said = {w for c in components.values() for w in c.workloads}
-    assert said == {f"{m['kind']}/{m['metadata']['name']}" for m in workloads(minimal)}
+    assert said == {f"{m['kind']}/{m['metadata']['name']}" for m in workloads(whole)}
     for one in components.values():
         assert set(one.needs) <= set(components)
         for workload in one.workloads:
-            found = named(minimal, *workload.split("/"))
+            found = named(whole, *workload.split("/"))
             assert found["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == one.name
             assert {c["image"].split("/")[1].split(":")[0] for c in containers_of(found)} <= set(one.images)
-    assert {n for c in components.values() for n in c.images} == images_of(minimal)
+    assert {n for c in components.values() for n in c.images} == images_of(whole)
 
 
 def test_queues_are_where_the_components_say(minimal: list[Manifest]) -> None:
@@ -102,12 +120,45 @@ def _replicas(m: list[Manifest]) -> Any:
     return named(m, "StatefulSet", "mx")["spec"]["replicas"]
 
 
-def _env(kind: str, name: str) -> Callable[[list[Manifest]], Any]:
-    return lambda m: next((e["value"] for e in pod(named(m, kind, name))["containers"][0]["env"] if e["name"] == "LIMIT"), None)
+def _env(kind: str, name: str, key: str = "LIMIT", container: int = 0) -> Callable[[list[Manifest]], Any]:
+    def look(m: list[Manifest]) -> Any:
+        found = pod(named(m, kind, name))["containers"][container : container + 1]
+        return next((e["value"] for c in found for e in c["env"] if e["name"] == key), None)
+
+    return look
+
+
+def _checks_senders(m: list[Manifest]) -> Any:
+    return next((e["value"] for e in pod(named(m, "StatefulSet", "mx"))["containers"][0]["env"] if e["name"] == "CHECK_SENDER_DOMAIN"), None)
 
 
 def _cpu(m: list[Manifest]) -> Any:
     return pod(named(m, "StatefulSet", "mx"))["containers"][0]["resources"]["limits"]["cpu"]
+
+
+def _filter_cpu(m: list[Manifest]) -> Any:
+    return pod(named(m, "Deployment", "filter"))["containers"][0]["resources"]["limits"]["cpu"]
+
+
+def _wait(m: list[Manifest]) -> Any:
+    return pod(named(m, "StatefulSet", "mx"))["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1]
+
+
+def _asks_filter(m: list[Manifest]) -> Any:
+    return "filter" in str(pod(named(m, "StatefulSet", "mx"))["containers"][0]["readinessProbe"])
+
+
+def _liveness(manifests: list[Manifest]) -> Any:
+    return pod(named(manifests, "StatefulSet", "mx"))["containers"][0]["livenessProbe"]["exec"]["command"]
+
+
+def _off_edge(m: list[Manifest]) -> Any:
+    terms = pod(named(m, "StatefulSet", "mx"))["affinity"].get("nodeAffinity", {})
+    return "DoesNotExist" in str(terms)
+
+
+def _file_systems(m: list[Manifest]) -> Any:
+    return own_file_systems(m)
 
 
 def _claims(m: list[Manifest]) -> Any:
@@ -130,7 +181,12 @@ def _ndots(m: list[Manifest]) -> Any:
         ("mx-1x", _replicas, 1), ("mx-2x", _replicas, 2), ("mx-light", _cpu, "1"),
         ("shared-limit", _env("Deployment", "filter"), "shared"), ("pod-limit", _env("StatefulSet", "mx"), "pod"),
         ("queue-on-pvc", _claims, (1, [])), ("queue-on-emptydir", _claims, (0, [{"name": "spool", "emptyDir": {}}])),
-        ("no-prestop", _hooks, []), ("ndots-1", _ndots, {"1"}),
+        ("sender-domain-check", _checks_senders, "yes"), ("no-prestop", _hooks, []), ("ndots-1", _ndots, {"1"}),
+        ("edge-lag-0", _env("Deployment", "edge", "LAG_S", 1), "0"), ("edge-lag-60", _env("Deployment", "edge", "LAG_S", 1), "60"),
+        ("edge-lag-180", _env("Deployment", "edge", "LAG_S", 1), "180"), ("edge-lag-lost", _env("Deployment", "edge", "LOSE_REMOVALS", 1), "yes"),
+        ("prestop-wait-12", _wait, "12"), ("ready-on-filter", _asks_filter, True), ("filter-half", _filter_cpu, "500m"),
+        ("probes-strict", _liveness, ["/usr/local/lib/mailgale/probe", "25", "proxy"]),
+        ("mx-off-edge", _off_edge, True), ("milter-accept", _env("StatefulSet", "mx", "MILTER_DEFAULT"), "accept"), ("queue-on-ext4", _file_systems, {"spool-mx-0": 256 << 20}),
     ],
 )
 def test_a_variant_switches_one_thing(minimal: list[Manifest], variant: str, look: Callable[[list[Manifest]], Any], value: Any) -> None:
@@ -142,12 +198,80 @@ def test_a_variant_switches_one_thing(minimal: list[Manifest], variant: str, loo
         assert len(changed) == 1 or variant in ("no-prestop", "ndots-1")
 
 
+def _resolver(name: str) -> Callable[[list[Manifest]], Any]:
+    return lambda m: next(e["value"] for e in pod(named(m, "Deployment", "lab-resolver"))["containers"][0]["env"] if e["name"] == name)
+
+
+def _caches(m: list[Manifest]) -> Any:
+    return named(m, "Deployment", "lab-cache")["spec"]["replicas"]
+
+
+LAB_VARIANTS = [
+    *((f"incoming-tcp-{n}", _resolver("INCOMING_NUM_TCP"), str(n)) for n in (10, 20, 50, 100, 1000)),
+    ("unbound-threads-2", _resolver("UNBOUND_THREADS"), "2"), ("node-caches-16", _caches, 16), ("node-caches-40", _caches, 40),
+]
+
+
+@pytest.mark.parametrize(("variant", "look", "value"), LAB_VARIANTS)
+def test_a_variant_of_the_laboratory_switches_one_thing(lab: list[Manifest], variant: str, look: Callable[[list[Manifest]], Any], value: Any) -> None:
+    made = rendered(variant, profile="dns-lab")
+    assert look(made) == value
+    changed = [a["metadata"]["name"] for a, b in zip(lab, made, strict=True) if a != b]
+    assert len(changed) == (0 if variant == "incoming-tcp-10" else 1)  # 10 is what unbound does anyway
+
+
+def test_the_authority_has_a_zone_for_every_delay_that_a_plan_may_ask_for() -> None:
+    text = (COMPONENTS / "dns-lab" / "authority.Corefile").read_text()
+    assert [int(d) for d in re.findall(r"^d(\d+)\.\{\$LAB_ZONE\}:53", text, re.MULTILINE)] == list(DELAYS)
+    assert [int(d) for d in re.findall(r"delay 1 (\d+)ms", text)] == list(DELAYS)
+    cache = (COMPONENTS / "dns-lab" / "cache.Corefile").read_text()
+    assert {int(p) for p in re.findall(r"^\.:(\d+) ", cache, re.MULTILINE)} - {5399} == set(PORTS_OF_CACHES.values())
+
+
 def test_every_variant_is_described_and_tested() -> None:
     described = catalogue.variants(CHECKOUT)
     assert all(described.values())
     assert set(described) == {
         "mx-1x", "mx-2x", "mx-light", "shared-limit", "pod-limit", "queue-on-pvc", "queue-on-emptydir", "no-prestop", "ndots-1",
+        "edge-lag-0", "edge-lag-60", "edge-lag-180", "edge-lag-lost", "prestop-wait-12", "ready-on-filter", "filter-half", "milter-accept",
+        "queue-on-ext4", "mx-off-edge", "probes-strict", "node-local-dns", "node-local-dns-tcp", "dns-proxy", "sender-domain-check",
+        *(name for name, _, _ in LAB_VARIANTS),
     }
+
+
+def test_node_local_dns_turns_every_pod_to_its_nodes_cache(minimal: list[Manifest]) -> None:
+    made = rendered("node-local-dns")
+    asking = [w for w in workloads(made) if pod(w).get("dnsPolicy") == "None"]
+    assert {tuple(pod(w)["dnsConfig"]["nameservers"]) for w in asking} == {("169.254.20.10",)}
+    rest = [(pod(w)["dnsConfig"]["searches"], pod(w)["dnsConfig"]["options"]) for w in asking]
+    assert rest == [(pod(w)["dnsConfig"]["searches"], pod(w)["dnsConfig"]["options"]) for w in workloads(minimal) if pod(w).get("dnsPolicy") == "None"]
+    added = {f"{m['kind']}/{m['metadata']['name'].partition('-config')[0]}" for m in made} - {f"{m['kind']}/{m['metadata']['name'].partition('-config')[0]}" for m in minimal}
+    assert added == {"DaemonSet/node-local-dns", "Service/lab-dns-upstream", "NetworkPolicy/egress-to-node-cache", "PodDisruptionBudget/node-local-dns", "ConfigMap/node-local-dns"}
+
+
+def test_node_caches_run_where_their_image_is(minimal: list[Manifest]) -> None:
+    """Images are brought to nodes that take ordinary pods; a toleration would put a cache where there is none."""
+    assert "tolerations" not in pod(named(rendered("node-local-dns"), "DaemonSet", "node-local-dns"))
+
+
+def test_dns_proxy_stands_before_both_resolvers() -> None:
+    made = rendered("dns-proxy")
+    env = {e["name"]: e.get("value") for e in pod(named(made, "Deployment", "coredns"))["containers"][0]["env"]}
+    assert [env[f"UNBOUND_{n}_SERVICE_HOST"] for n in (0, 1)] == ["$(DNS_PROXY_0_SERVICE_HOST)", "$(DNS_PROXY_1_SERVICE_HOST)"]
+    assert {named(made, "Service", f"dns-proxy-{n}")["spec"]["selector"]["statefulset.kubernetes.io/pod-name"] for n in (0, 1)} == {"dns-proxy-0", "dns-proxy-1"}
+
+
+@pytest.mark.parametrize(("variants", "forced"), [(("node-local-dns",), ["cluster", "reverse"]), (("node-local-dns", "node-local-dns-tcp"), ["cluster", "reverse", "others"])])
+def test_tcp_is_a_switch_for_each_block(variants: tuple[str, ...], forced: list[str]) -> None:
+    env = {e["name"]: e.get("value") for e in pod(named(rendered(*variants), "DaemonSet", "node-local-dns"))["containers"][0]["env"]}
+    assert [n for n in ("cluster", "reverse", "others") if env[f"TCP_{n.upper()}"] == "force_tcp"] == forced
+
+
+def test_every_block_of_the_node_cache_binds_its_address_alone() -> None:
+    blocks = re.split(r"\n(?=\S)", (COMPONENTS / "node-local-dns" / "Corefile").read_text())
+    servers = [b for b in blocks if b.startswith(("$", "in-addr", "ip6", "."))]
+    assert len(servers) == 4
+    assert all("    bind ${ADDRESS}\n" in b and "    loop\n" in b for b in servers)
 
 
 def test_queue_on_pvc_refuses_a_profile_without_the_volume() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -12,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from harness.support.clock import wait_for
 
 SOURCE = Path(__file__).resolve().parents[3] / "deploy" / "components" / "postfix" / "queue_status.py"
 #: From Postfix 3.10 itself: arrived at 2026-11-23 22:15:12 UTC.
@@ -45,6 +50,24 @@ def url(spool: Path, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Ite
     server.shutdown()
     server.server_close()
     thread.join(5)
+
+
+def test_it_ends_when_it_is_asked_to() -> None:
+    """Not by the signal's own action, which the first process of a container does not have: its exit code says who ended it."""
+    process = subprocess.Popen([sys.executable, "-I", "-u", str(SOURCE), "0"], stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: signal.SIGTERM in handled(process.pid), deadline_s=10, what="the handler")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def handled(pid: int) -> set[int]:
+    """Signals that a process handles itself (proc(5), SigCgt)."""
+    mask = next(line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return {n for n in range(1, 65) if int(mask, 16) >> (n - 1) & 1}
 
 
 def test_the_arrival_is_read_from_the_queue_id(module: ModuleType) -> None:

@@ -136,6 +136,16 @@ def test_blocks_are_told_apart_and_give_intervals(tmp_path: Path):
     assert 1.8 < t15.figures["intake_ratio_low"] < t15.figures["intake_ratio"] < t15.figures["intake_ratio_high"] < 2.2
 
 
+def test_a_claim_rests_on_arms_with_sound_evidence_only(tmp_path: Path):
+    """A host that was used up in one arm of two leaves nothing to compare, however clear the ratio of the two looks."""
+    b = HistoryBuilder(tmp_path, limited_plan())
+    b.arm("2x").saturate_host()
+    verdict = judge(b.write().path)
+    t15 = next(f for f in verdict.findings if f.claim == "T15")
+    assert t15.result == ClaimResult.UNDECIDED
+    assert "left out, the evidence is not sound: 2x" in t15.reason
+
+
 def test_findings_of_the_friday_burst(tmp_path: Path):
     verdict = judge(HistoryBuilder(tmp_path, limited_plan()).write().path)
     assert verdict.status == Status.PASS

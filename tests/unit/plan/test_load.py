@@ -74,6 +74,27 @@ def test_a_fault_without_trigger_is_refused(tmp_path: Path):
     assert "no trigger" in str(refusal(tmp_path, text))
 
 
+FAULT = "      - {name: kill-mx, when: {queue_acked: 200}, deadline_s: 120}\n"
+
+
+def loaded(tmp_path: Path, when: str):
+    (tmp_path / "plan.yaml").write_text(GOOD.replace(FAULT, f"      - {{name: kill-mx, {when}, deadline_s: 120}}\n"))
+    return load_plan(tmp_path / "plan.yaml", catalogue(CHECKOUT))
+
+
+def test_a_fault_that_repeats_is_several_with_names_and_times_of_their_own(tmp_path: Path):
+    found = loaded(tmp_path, "when: {burst_peak: 3, then_s: 1}, repeat: {times: 3, every_s: 20}").faults
+    assert [(f.name, dict(f.when)) for f in found] == [
+        ("kill-mx", {"burst_peak": 3, "then_s": 1}), ("kill-mx.2", {"burst_peak": 3, "then_s": 21}), ("kill-mx.3", {"burst_peak": 3, "then_s": 41})]
+    assert len({f.kind for f in found}) == 1
+
+
+@pytest.mark.parametrize("when", ["when: {then_s: 5}", "when: {at_s: 1, accepted: 5}", "when: {queue_dept: 5}", "when: {at_s: 1}, repeat: {times: 1, every_s: 2}"])
+def test_a_fault_has_one_trigger(tmp_path: Path, when: str):
+    with pytest.raises(PlanError, match=r"plan.yaml:\d+"):
+        loaded(tmp_path, when)
+
+
 def test_a_missing_limit_is_refused(tmp_path: Path):
     text = GOOD.replace("      no-loss: {}", "      no-loss: {}\n      delivery-latency: {}")
     error = refusal(tmp_path, text)

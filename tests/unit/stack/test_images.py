@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StackFailed
-from harness.stack.images import content_hash, sources
+from harness.stack.images import _context, content_hash, sources
 from harness.support.checkout import Checkout
 
 ARGUMENTS = {"BASE": "debian@sha256:1"}
@@ -67,3 +67,28 @@ def test_files_of_other_stages_do_not_count_as_files(checkout: Checkout):
     before = content_hash(source, ARGUMENTS)
     (source.folder / "unused").write_text("other")
     assert content_hash(source, ARGUMENTS) == before
+
+
+def test_a_file_of_the_checkout_that_an_image_asks_for_changes_the_hash(checkout: Checkout):
+    source = sources(checkout)["mx"]
+    (checkout.root / "harness").mkdir(exist_ok=True)
+    shared = checkout.root / "harness" / "errors.py"
+    shared.write_text("1\n")
+    source.dockerfile.write_text("# with: harness/errors.py\n" + source.dockerfile.read_text())
+    before = content_hash(source, ARGUMENTS)
+    shared.write_text("2\n")
+    assert source.shared == {"harness/errors.py": shared}
+    assert content_hash(source, ARGUMENTS) != before
+
+
+def test_it_lies_in_the_context_beside_the_components_own(checkout: Checkout):
+    source = sources(checkout)["mx"]
+    (checkout.root / "harness").mkdir(exist_ok=True)
+    (checkout.root / "harness" / "errors.py").write_text("1\n")
+    with _context(source) as folder:
+        assert folder == source.folder
+    source.dockerfile.write_text("# with: harness/errors.py\n" + source.dockerfile.read_text())
+    with _context(source) as folder:
+        assert (folder / "checkout/harness/errors.py").read_text() == "1\n"
+        assert (folder / "start").read_text() == (source.folder / "start").read_text()
+    assert not folder.exists()

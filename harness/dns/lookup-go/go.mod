@@ -1,0 +1,3 @@
+module mailgale.dev/lookup
+
+go 1.24
