@@ -23,9 +23,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "harness/checks/delivery_latency.py": (_SERVICE, _DEFECTS),
     "harness/checks/load_was_real.py": (_SERVICE, _DEFECTS),
     "harness/checks/faults_happened.py": (_SERVICE, _DEFECTS),
-    "harness/checks/evidence_complete.py": (_SERVICE, _DEFECTS),
+    "harness/checks/evidence_complete.py": (_SERVICE, "tests/checks/test_endpoints.py", _DEFECTS),
     "harness/checks/all_accepted.py": ("tests/checks/test_endpoints.py",),
-    "harness/store/fates.py": (_MAIL, "tests/checks/test_properties.py"),
+    "harness/store/fates.py": (_MAIL, "tests/checks/test_endpoints.py", "tests/checks/test_properties.py"),
     "harness/kube/guards.py": ("tests/unit/kube/test_guards.py", "tests/unit/kube/test_gateway.py"),
     "harness/chaos/undo.py": ("tests/unit/chaos/test_undo.py",),
 }
