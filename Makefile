@@ -2,12 +2,13 @@
 # make test       every test, the ones on the real cluster included
 # make test-fast  every quick test: no cluster, no server
 # make bench      the figures, product and peers side by side       (BENCH_ARGS=--ten-million; about 10 minutes)
+# make mutation   changes in judge, guards and undo that the tests must see   (MUTATION_ARGS="--sample 200 --seed 2")
 # make examples   one real report per plan, under reports/examples      (PLANS="mx-pod-kill ndots")
 # make setup      .venv/bin/mailgale
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup rehearse test test-fast bench examples lint clean
+.PHONY: help setup rehearse test test-fast mutation bench examples lint clean
 
 # The first Python of 3.11 or newer; PYTHON=… names another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -39,6 +40,9 @@ test-fast: setup
 bench: setup
 	@deploy/test-peers
 	$(BIN)/pytest -m bench tests/bench $(BENCH_ARGS)
+
+mutation: setup
+	$(BIN)/python -m tests.mutation $(MUTATION_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ Phases: warm-up (ordinary mail and users), burst (the backlogs, at most ``burst_
 | ``recipients_max`` | recipients of a mail |
 | ``steady_rate_per_s`` | ordinary mail to the probe users, open loop, Poisson |
 | ``imap_users``, ``pop_users``, ``think_s`` | reading users and their mean pause |
+| ``flag_share`` | share of the mails read over IMAP that are marked; the marks have to stay |
 | ``watchers`` | IDLE connections on the first probe mailboxes: they measure delivery |
 | ``gtube_share``, ``eicar_share`` | planted spam and viruses |
 | ``warmup_s``, ``burst_max_s``, ``tail_s`` | lengths of the phases |

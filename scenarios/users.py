@@ -4,6 +4,7 @@
 |---|---|
 | ``imap_users``, ``pop_users`` | readers |
 | ``think_s`` | mean pause between their steps |
+| ``flag_share`` | share of the mails read over IMAP that are marked ``\\Flagged`` and ``\\Seen``; the marks have to stay |
 | ``idle_users`` | connections that only idle |
 | ``burst_max_s`` | how long |
 

@@ -16,6 +16,7 @@ class Copy:
     :param uid: IMAP UID, or what else names the copy in its place.
     :param queue: incoming, active, deferred, hold or corrupt; "" when it is in no queue.
     :param orphan: a queue file of no running pod.
+    :param flags: those of ``CensusSpec.flags`` that the message has; None = nobody looked.
     :param detail: more, for the reader of the log (a sink's client address, what a DSN says).
     """
 
@@ -26,6 +27,7 @@ class Copy:
     uid: str = ""
     queue: str = ""
     orphan: bool = False
+    flags: tuple[str, ...] | None = None
     detail: dict[str, Any] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
@@ -33,7 +35,7 @@ class Copy:
         return {
             "source": self.source, "where": self.where, "recipient": self.recipient, "mail": self.seen.mail, "sha": self.seen.sha,
             "uid": self.uid, "queue": self.queue or None, "bounce_of": self.seen.bounce_of, "failed": list(self.seen.failed),
-            "orphan": self.orphan, **self.detail,
+            "orphan": self.orphan, **({} if self.flags is None else {"flags": list(self.flags)}), **self.detail,
         }
 
 

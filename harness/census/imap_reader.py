@@ -179,8 +179,19 @@ class _Session:
         new = [u for u in uids if (scope.where, validity, u) not in self.memory.seen]
         for at in range(0, len(new), CHUNK):
             await self._fetch(scope, validity, new[at : at + CHUNK])
-        self._collect(scope, validity, uids, 0 if first else exists)
+        flags = await self._flags(uids)
+        self._collect(scope, validity, uids, 0 if first else exists, flags)
         return scope
+
+    async def _flags(self, uids: Sequence[int]) -> dict[int, tuple[str, ...]] | None:
+        """UID → flags of the spec that it has; asked anew in each round, since flags do change. None when the spec asks for none."""
+        if not self.spec.flags:
+            return None
+        having = {}
+        for flag in self.spec.flags:
+            lines = await self._ok(self.client.protocol.search(flag.removeprefix("\\").upper(), by_uid=True, charset=None), "SEARCH")
+            having[flag] = frozenset(uids_of(lines))
+        return {uid: tuple(f for f, has in having.items() if uid in has) for uid in uids}
 
     def _first_new(self, scope: Scope, validity: int) -> int:
         """The first UID that the survey before the load did not see; 0 when all are new."""
@@ -197,14 +208,15 @@ class _Session:
             else:
                 self.memory.seen[scope.where, validity, uid] = examine(raw, self.spec.prefix)
 
-    def _collect(self, scope: Scope, validity: int, uids: Sequence[int], exists: int) -> None:
+    def _collect(self, scope: Scope, validity: int, uids: Sequence[int], exists: int, flags: Mapping[int, tuple[str, ...]] | None) -> None:
         missing = []
         for uid in uids:
             seen = self.memory.seen.get((scope.where, validity, uid))
             if seen is None:
                 missing.append(uid)
             else:
-                scope.copies.append(Copy(scope.source, scope.where, self.address, seen, uid=str(uid)))
+                has = None if flags is None else flags[uid]
+                scope.copies.append(Copy(scope.source, scope.where, self.address, seen, uid=str(uid), flags=has))
         if missing:
             scope.fail(f"{len(missing)} messages were not read, UID {missing[0]} the first")
         if len(uids) < exists:

@@ -26,10 +26,11 @@ _NOTHING = Seen(None, "")
 
 
 def sample(spec: CensusSpec) -> tuple[str, ...]:
-    """The users that are read by POP3: evenly spread, the first one among them."""
+    """The users that are read by POP3: evenly spread, the first one among them; then those whom the load has read so."""
     users = len(spec.addresses)
     wanted = min(spec.pop3_users, users) if spec.pop3 else 0
-    return tuple(spec.addresses[i * users // wanted] for i in range(wanted)) if wanted else ()
+    spread = tuple(spec.addresses[i * users // wanted] for i in range(wanted))
+    return tuple(dict.fromkeys((*spread, *spec.pop3_first))) if wanted else ()
 
 
 @dataclass
@@ -88,8 +89,14 @@ def _alone(spec: CensusSpec, memory: PopMemory, address: str, context: ssl.SSLCo
     if memory.survey:
         scope.detail = {"uidls": [uidl for uidl, _ in found or ()]}
     elif found is not None:
+        scope.detail = {"uidls": _uidls(found)}
         scope.copies += [Copy(scope.source, scope.where, address, seen, uid=f"pop3:{uidl}") for uidl, seen in found]
     return scope
+
+
+def _uidls(found: Sequence[tuple[str, Seen]]) -> list[tuple[int, str]]:
+    """(mail, unique ID) of our mails, for the check of both rounds against each other and against what the load saw."""
+    return [(seen.mail, uidl) for uidl, seen in found if seen.mail is not None]
 
 
 def _tried(
@@ -150,7 +157,7 @@ def _connect(server: Server, context: ssl.SSLContext | None, timeout_s: float) -
 def _compared(
     scope: Scope, address: str, found: Sequence[tuple[str, Seen]], by_imap: Sequence[Seen] | None, *, ours: bool = False
 ) -> Scope:
-    scope.detail = {"by_pop3": len(found)}
+    scope.detail = {"by_pop3": len(found), "uidls": _uidls(found)}
     if by_imap is None:
         known: Counter[Seen] = Counter()
     else:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from harness.errors import MailgaleError
 
-RECORDS_MAX = 2_000_000
 _LENGTH_OCTETS_MAX = 5
 #: Types that may stand in a queue file (rec_type.h); anything else means that it is damaged.
 _KNOWN = frozenset(b"CTcFILSDRO/WAKrPpVMLNwXeEd<inof>m")
@@ -74,14 +73,12 @@ def _envelope(found: QueueFile, kind: int, data: bytes) -> None:
 
 
 def records(raw: bytes) -> Iterator[tuple[int, bytes]]:
-    """Records in reading order, pointers followed.
+    """Records in reading order, pointers followed. No octet is read twice, which bounds time and memory by the file's size.
 
     :raises QueueFileDamaged: an unknown type, a record that goes beyond the end, or pointers that go in circles.
     """
-    at = 0
-    for _ in range(RECORDS_MAX):
-        if at >= len(raw):
-            return
+    at = read = 0
+    while at < len(raw):
         kind = raw[at]
         if kind not in _KNOWN:
             raise QueueFileDamaged(f"unknown record type {kind:#04x} at octet {at}")
@@ -89,12 +86,14 @@ def records(raw: bytes) -> Iterator[tuple[int, bytes]]:
         data = raw[begin : begin + length]
         if len(data) < length:
             raise QueueFileDamaged(f"the record at octet {at} goes beyond the file's end")
+        read += begin + length - at
+        if read > len(raw):
+            raise QueueFileDamaged("its pointers go in circles")
         at = begin + length
         if kind == ord("p"):
             at = _target(data) or at
         else:
             yield kind, data
-    raise QueueFileDamaged(f"more than {RECORDS_MAX} records: its pointers go in circles")
 
 
 def _length(raw: bytes, at: int) -> tuple[int, int]:

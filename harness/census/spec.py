@@ -51,6 +51,8 @@ class CensusSpec:
     :param sink_components: components whose volumes hold records of sinks. :param sink_path: where their pods keep them.
     :param quarantine: mailbox names that are the quarantine.
     :param pop3_users: how many users are read by POP3 as well, spread evenly.
+    :param pop3_first: addresses that are read by POP3 beside those, since the load has read them so.
+    :param flags: system flags that IMAP is asked for, as ``\\Flagged``; each costs one SEARCH a mailbox.
     :param deadline_s: of each round; what is not read by then is reported as not read.
     :param connections: IMAP and POP3 sessions at a time.
     :param message_bytes_max: a larger message is reported as not read.
@@ -79,6 +81,8 @@ class CensusSpec:
     sink_path: str = "/records"
     quarantine: tuple[str, ...] = ("Junk",)
     pop3_users: int = 10
+    pop3_first: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     deadline_s: float = 120.0
     connections: int = 8
     message_bytes_max: int = 32 << 20

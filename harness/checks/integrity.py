@@ -2,8 +2,7 @@
 
 Counts mails that are *corrupted* (the hash of the decoded parts differs; legal re-encoding does not), *misdelivered* (in a mailbox that
 was no recipient), *rejected but delivered*, *resurrected* (back after a deletion), *vanished* (seen by a reader, then gone without one),
-*bounced* (every recipient is valid), in *quarantine* without having been planted there (GTUBE, EICAR), or *unknown* (our trace, never offered);
-and mailboxes *renumbered*: another UIDVALIDITY between the rounds, which makes every client fetch all its mail again (RFC 9051 section 2.3.1.1).
+*bounced* (every recipient is valid), in *quarantine* without having been planted there (GTUBE, EICAR), or *unknown* (our trace, never offered).
 
 Limits: one ``…_max`` for each. INCONCLUSIVE where a mailbox or queue was not read or a copy has no hash, and for *unknown* and *rejected but
 delivered* while the load's own log is not whole, since then the record may be what is missing.
@@ -20,7 +19,7 @@ from harness.store.history import ArmHistory
 
 LIMITS: dict[str, float | None] = {
     "corrupted_max": 0, "misdelivered_max": 0, "rejected_but_delivered_max": 0, "resurrected_max": 0, "vanished_max": 0,
-    "bounced_max": 0, "quarantined_max": 0, "unknown_max": 0, "renumbered_max": 0,
+    "bounced_max": 0, "quarantined_max": 0, "unknown_max": 0,
 }
 _UNPLANTED = f"f.state = 'quarantined' AND NOT ({planted('f.flags')})"
 _STATES = {k: f"f.state = '{k}'" for k in ("corrupted", "rejected_but_delivered", "resurrected", "bounced")}
@@ -34,15 +33,12 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
     fates = arm.fates()
     counts = {k: int(arm.one(f"SELECT count(*) FROM fates f WHERE {where}")) for k, where in _CONDITIONS.items()}
     counts |= {k: int(arm.one("SELECT count(*) FROM strays WHERE kind = ?", [k])) for k in ("misdelivered", "unknown")}
-    renumbered = _renumbered(arm)
     accepted, whole = fates.accepted, load_whole(arm)
     problems = []
     for kind, n in counts.items():
         if n > limits[f"{kind}_max"]:
             status = Status.INCONCLUSIVE if kind in _NEEDS_LOAD and not whole else Status.FAIL
             problems.append((status, f"{plural(n, 'mail')} {_WORDS.get(kind, kind)}"))
-    if len(renumbered) > limits["renumbered_max"]:
-        problems.append((Status.FAIL, f"{plural(len(renumbered), 'mailbox').replace('boxs', 'boxes')} with another UIDVALIDITY"))
     unhashed = fates.sum("unhashed::INTEGER")
     if unhashed:
         problems.append((Status.INCONCLUSIVE, f"{plural(unhashed, 'mail')} found without a hash"))
@@ -51,17 +47,7 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
     if not accepted:
         problems.append((Status.INCONCLUSIVE, "no mail was acknowledged"))
     status, reason = worst_of(problems, f"{accepted} acknowledged mails arrived as sent, where they should")
-    figures = {"accepted": accepted, **counts, "renumbered": len(renumbered)}
-    return verdict(arm, "integrity", status, reason, figures, (*renumbered, *_lines(arm, counts)) if problems else ())
-
-
-def _renumbered(arm: ArmHistory) -> tuple[str, ...]:
-    """Mailboxes that the census met under more than one UIDVALIDITY."""
-    seen: dict[str, set[int]] = {}
-    for e in arm.events("scope"):
-        if e.get("uidvalidity"):
-            seen.setdefault(str(e.get("where")), set()).add(int(e["uidvalidity"]))
-    return tuple(f"{where}: UIDVALIDITY {', '.join(map(str, sorted(v)))}" for where, v in sorted(seen.items()) if len(v) > 1)
+    return verdict(arm, "integrity", status, reason, {"accepted": accepted, **counts}, _lines(arm, counts) if problems else ())
 
 
 _WORDS = {

@@ -8,10 +8,10 @@ import click
 from rich.table import Table as Shown
 
 from harness.cli.terminal import console, make_progress
-from harness.selftest.table import Row, Table, known_bad, quick
+from harness.selftest.table import Row, Table, a_a, known_bad, quick
 from harness.support.checkout import Checkout
 
-_MODES = {"quick": quick, "known-bad": known_bad}
+_MODES = {"quick": quick, "known-bad": known_bad, "aa": a_a}
 
 
 @click.command("selftest")
@@ -22,7 +22,7 @@ def selftest(mode: str, path: Path | None, output: str) -> int:
     """Plant defects and see each found by the right check; judge 300 good histories without a FAIL. Needs no cluster.
 
     quick: 300 good histories and every defect that a small history shows. known-bad: every defect, with 30,000 mails where that is
-    needed, and a platform that misbehaves over real sockets. Exit 0 when every line holds, else 3.
+    needed, and a platform that misbehaves over real sockets. aa: 20 pairs of runs in which nothing was changed, compared. Exit 0 when every line holds, else 3.
 
     \b
     Examples:

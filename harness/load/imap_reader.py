@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from harness.load.params import MARKS
 from harness.load.reader import Reader
 from harness.load.sightings import Sightings
 from harness.mail.imap import Fetched, ImapClient
@@ -18,10 +19,14 @@ TRACE = "(UID BODY.PEEK[HEADER.FIELDS (X-MAILGALE-TRACE)])"
 
 
 class ImapUser:
-    """Logs in, looks for new mail and reads some of it with pauses, logs out; again and again."""
+    """Logs in, looks for new mail and reads some of it with pauses, logs out; again and again.
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader, self._next_uid, self._validity = reader, 1, 0
+    Of what it reads it marks ``flag_share``; a mark that the server said OK to is an event ``flagged`` and has to stay.
+    """
+
+    def __init__(self, reader: Reader, sightings: Sightings) -> None:
+        self._reader, self._sightings, self._next_uid, self._validity = reader, sightings, 1, 0
+        self._share = reader.params.flag_share
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -41,16 +46,27 @@ class ImapUser:
 
     async def _look(self, client: ImapClient) -> None:
         reader = self._reader
-        box = await reader.op(UserOp.SELECT, client.select("INBOX", read_only=True))
+        box = await reader.op(UserOp.SELECT, client.select("INBOX", read_only=not self._share))
         if box.uidvalidity != self._validity:
             self._validity, self._next_uid = box.uidvalidity, 1
+            reader.validity(box.uidvalidity)
         if not box.exists:
             return
         fresh = await reader.op(UserOp.SEARCH, client.search(f"UID {self._next_uid}:*", uid=True))
         uids = sorted(u for u in fresh if u >= self._next_uid)[:FETCH_AT_ONCE]
         for uid in uids:
-            await reader.op(UserOp.FETCH, client.fetch(str(uid), "(FLAGS BODY.PEEK[])", uid=True), octets)
+            found = await reader.op(UserOp.FETCH, client.fetch(str(uid), "(UID FLAGS BODY.PEEK[])", uid=True), octets)
             self._next_uid = uid + 1
+            if self._share and reader.chance(self._share):
+                await self._mark(client, uid, found)
+
+    async def _mark(self, client: ImapClient, uid: int, found: Sequence[Fetched]) -> None:
+        """Mark one mail; only what the server has acknowledged is a promise."""
+        numbers = [self._sightings.number_of(v) for mail in found if mail.uid == uid for v in trace_values(mail)]
+        ours = next((n for n in numbers if n is not None), None)
+        if ours is not None:
+            await self._reader.op(UserOp.STORE, client.store(str(uid), "+FLAGS.SILENT", MARKS, uid=True))
+            self._reader.flagged(ours, uid, self._validity, MARKS)
 
 
 class Watcher:
@@ -78,6 +94,7 @@ class Watcher:
         try:
             box = await self._reader.op(UserOp.SELECT, client.select("INBOX", read_only=True))
             if box.uidvalidity != self._validity or not self._next_uid:
+                self._reader.validity(box.uidvalidity)
                 self._validity, self._next_uid = box.uidvalidity, max(box.uidnext or 1, 1)
             else:
                 await self._look(client)
@@ -132,6 +149,11 @@ def octets(found: Sequence[Fetched]) -> int:
 
 
 def trace_values(mail: Fetched) -> list[bytes]:
-    """Values of trace headers in whatever header block was fetched."""
-    blocks = [v for k, v in mail.items.items() if k.startswith("BODY[") and isinstance(v, bytes)]
-    return [line.partition(b":")[2] for block in blocks for line in block.splitlines() if line.lower().startswith(b"x-mailgale-trace:")]
+    """Values of trace headers in whatever was fetched of a mail."""
+    return [value for k, v in mail.items.items() if k.startswith("BODY[") and isinstance(v, bytes) for value in traces(v)]
+
+
+def traces(octets: bytes) -> list[bytes]:
+    """Values of trace headers in a header block or a whole message."""
+    head = octets.partition(b"\r\n\r\n")[0]
+    return [line.partition(b":")[2] for line in head.splitlines() if line.lower().startswith(b"x-mailgale-trace:")]

@@ -10,6 +10,9 @@ from typing import Any
 
 from harness.errors import UsageError
 
+#: What an IMAP user marks a mail with.
+MARKS = ("\\Flagged", "\\Seen")
+
 
 @dataclass(frozen=True)
 class Params:
@@ -42,6 +45,7 @@ class Params:
     :param zipf_domains: so many recipient domains of mail that goes outside, drawn by Zipf's law with ``zipf_exponent`` (0: two, evenly).
     :param sender_domains: so many domains of ordinary senders, drawn likewise, a sender keeps its own (0: one).
     :param imap_users, pop_users: closed-loop readers; ``think_s`` is their mean pause.
+    :param flag_share: of the mails that IMAP users read, marked with \\Flagged and \\Seen (0 … 1); 0: mailboxes are opened read-only.
     :param watchers: IDLE connections, one on each of the first probe mailboxes.
     :param idle_users: further IDLE connections that only hold on.
     :param ipv6_share: senders with an IPv6 client address (0 … 1).
@@ -91,6 +95,7 @@ class Params:
     imap_users: int = 0
     pop_users: int = 0
     think_s: float = 2.0
+    flag_share: float = 0.0
     watchers: int = 0
     idle_users: int = 0
     ipv6_share: float = 0.25
@@ -120,6 +125,14 @@ class Params:
             if wrong := problem(name, value):
                 raise UsageError(wrong, where=where)
         return cls(**given)
+
+    def account_of(self, user: int, accounts: int) -> int:
+        """Which of ``accounts`` the reading user number ``user`` has."""
+        return (self.watchers + user) % accounts
+
+    def pop_accounts(self, accounts: int) -> tuple[int, ...]:
+        """Which of ``accounts`` are read by POP3, each once."""
+        return tuple(sorted({self.account_of(self.imap_users + i, accounts) for i in range(self.pop_users)})) if accounts else ()
 
     def seconds(self, wait_s: float, time_scale: float) -> float:
         """A real MTA's deadline divided by the time scale, not below the floor (nor above the deadline itself)."""

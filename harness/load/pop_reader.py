@@ -1,8 +1,13 @@
-"""POP3 users: log in, list, read what is new, quit. Nothing is deleted, so that the census finds it."""
+"""POP3 users: log in, list, read what is new, quit. Nothing is deleted, so that the census finds it.
+
+The unique ID of each mail of ours that was read is an event ``uidl``: it may never change (RFC 1939).
+"""
 
 from __future__ import annotations
 
+from harness.load.imap_reader import traces
 from harness.load.reader import Reader
+from harness.load.sightings import Sightings
 from harness.mail.pop3 import PopClient
 from harness.model.outcome import Proto, UserOp
 
@@ -12,8 +17,8 @@ RETR_AT_ONCE = 20
 class PopUser:
     """A poll, a pause, the next poll."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, reader: Reader, sightings: Sightings) -> None:
+        self._reader, self._sightings = reader, sightings
         self._known: set[str] = set()
 
     async def run(self) -> None:
@@ -30,8 +35,11 @@ class PopUser:
             listed = await reader.op(UserOp.UIDL, client.uidl())
             fresh = [(n, uid) for n, uid in sorted(listed.items()) if uid not in self._known]
             for number, uid in fresh[:RETR_AT_ONCE]:
-                await reader.op(UserOp.RETR, client.retr(number), len)
+                raw = await reader.op(UserOp.RETR, client.retr(number), len)
                 self._known.add(uid)
+                for value in traces(raw):
+                    if (mail := self._sightings.number_of(value)) is not None:
+                        reader.uidl(mail, uid)
             await reader.op(UserOp.QUIT, client.quit())
         finally:
             client.abort()

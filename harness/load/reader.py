@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from harness.load.mta import Host
@@ -59,6 +59,22 @@ class Reader:
                 self._lost(str(error))
                 await asyncio.sleep(min(RETURN_MIN_S * 2 ** min(self._failures, 10), RETURN_MAX_S) * self._rng.uniform(0.8, 1.2))
                 self._failures += 1
+
+    def chance(self, share: float) -> bool:
+        """Whether a draw falls into ``share`` (0 … 1)."""
+        return self._rng.random() < share
+
+    def validity(self, uidvalidity: int) -> None:
+        """Record the UIDVALIDITY that the INBOX was met with (RFC 9051 section 2.3.1.1)."""
+        self.host.ledger.event("uidvalidity", mailbox=f"{self.address}/INBOX", uidvalidity=uidvalidity)
+
+    def flagged(self, mail: int, uid: int, uidvalidity: int, flags: Sequence[str]) -> None:
+        """Record flags that the server has acknowledged."""
+        self.host.ledger.event("flagged", mail=mail, mailbox=f"{self.address}/INBOX", uid=uid, uidvalidity=uidvalidity, flags=list(flags))
+
+    def uidl(self, mail: int, uidl: str) -> None:
+        """Record the unique ID that POP3 gave a mail (RFC 1939, UIDL)."""
+        self.host.ledger.event("uidl", mail=mail, mailbox=f"{self.address}/INBOX", uidl=uidl)
 
     async def think(self) -> None:
         """Pause: exponential with the scenario's mean, at most ten times that."""

@@ -1,7 +1,8 @@
 """Reading users: IMAP and POP3 sessions with think times, IDLE watchers on the probe mailboxes, IDLE crowds. Closed loop.
 
 Each operation is one USEROP row. A session that ends unasked is an event ``reader_lost``; the user comes back after a short wait,
-and the first login that works again is ``reader_back``. Users read only: nothing is deleted, so the census finds what was delivered.
+and the first login that works again is ``reader_back``. Users read, and mark what they have read
+where the scenario says so: nothing is deleted, so the census finds what was delivered.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ class Readers:
             for i in range(min(params.watchers, len(accounts))) if i % spec.engines == spec.engine - 1
         ]
         first = params.watchers
-        users = [(i, (first + i) % len(accounts)) for i in range(params.imap_users + params.pop_users + params.idle_users)]
+        users = [(i, params.account_of(i, len(accounts))) for i in range(params.imap_users + params.pop_users + params.idle_users)]
         self.users: list[ImapUser | PopUser | Watcher] = []
         for i, n in users:
             if i % spec.engines != spec.engine - 1:
                 continue
             reader = Reader(host, spec, params, n, *accounts[n], client(first + i), f"reader/{spec.seed}/{i}")
             self.users.append(
-                ImapUser(reader) if i < params.imap_users
-                else PopUser(reader) if i < params.imap_users + params.pop_users else Watcher(reader)
+                ImapUser(reader, sightings) if i < params.imap_users
+                else PopUser(reader, sightings) if i < params.imap_users + params.pop_users else Watcher(reader)
             )
 
     @property

@@ -50,6 +50,10 @@ class Sightings:
             pairs = {(mail.number, self._messages.recipients[r]) for r in mail.rcpts}
             self._awaited |= {pair for pair in pairs - self._seen if pair[1] in self.mailboxes}
 
+    def number_of(self, value: bytes) -> int | None:
+        """The number of the mail whose trace header has ``value``; None when it is none of this arm's."""
+        return self._messages.number_of(value)
+
     def trace(self, value: bytes, mailbox: str) -> None:
         """A watcher has read a trace header; the first time for this mail and mailbox is the sighting."""
         number = self._messages.number_of(value)

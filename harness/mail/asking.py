@@ -18,7 +18,7 @@ class Asking(Link):
     :param step_s: seconds for each command. ``on_closed`` is called with the reason when the connection is over.
     """
 
-    __slots__ = ("_answer", "_asked", "_within", "on_closed", "reason", "step_s")
+    __slots__ = ("_answer", "_asked", "_early", "_within", "on_closed", "reason", "step_s")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, step_s: float) -> None:
         super().__init__(loop, endpoint)
@@ -26,7 +26,12 @@ class Asking(Link):
         self.reason = ""  #: why the connection is over; "" while it lives
         self.on_closed: Callable[[str], None] | None = None
         self._answer: asyncio.Future[Any] | None = None
-        self._asked, self._within = "", 0.0
+        self._asked, self._within, self._early = "", 0.0, False
+
+    def awaits(self, asked: str) -> None:
+        """Take the first :meth:`answer` as asked for from now on: a greeting may come with the connection, before anybody can ask."""
+        self._answer, self._asked, self._early = self.loop.create_future(), asked, True
+        self._answer.add_done_callback(_heard)
 
     async def answer(self, asked: str, octets: bytes = b"", seconds: float | None = None) -> Any:
         """Send ``octets`` and wait for what :meth:`resolve` or :meth:`refuse` makes of the peer's answer.
@@ -35,12 +40,14 @@ class Asking(Link):
         :raises Closed: the connection is over. :raises Refused: the server said no.
         :raises MailgaleError: a command is still on its way.
         """
-        if self.ended:
+        waiting = self._answer if self._early else None
+        if self.ended and (waiting is None or not waiting.done()):
             raise Closed(self.reason or "the connection is over")
-        if self._answer is not None:
-            raise MailgaleError(f"{asked} while {self._asked} is on its way", todo="await one command before the next")
-        waiting = self._answer = self.loop.create_future()
-        self._asked, self._within = asked, self.step_s if seconds is None else seconds
+        if waiting is None:
+            if self._answer is not None:
+                raise MailgaleError(f"{asked} while {self._asked} is on its way", todo="await one command before the next")
+            waiting = self._answer = self.loop.create_future()
+        self._asked, self._within, self._early = asked, self.step_s if seconds is None else seconds, False
         self.expect_within(self._within)
         self.write(octets)
         try:
@@ -96,3 +103,9 @@ class Asking(Link):
         except OSError as error:
             self.end(str(error))
             raise Closed(str(error)) from error
+
+
+def _heard(answer: asyncio.Future[Any]) -> None:
+    """An answer that nobody waits for any more is no error of the loop's."""
+    if not answer.cancelled():
+        answer.exception()

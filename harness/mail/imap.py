@@ -44,6 +44,7 @@ class ImapClient(Asking):
         self.box: Mailbox | None = None
         self.bye = ""
         self.on_push: Push | None = None
+        self.awaits("the greeting")
 
     @classmethod
     async def open(
@@ -108,8 +109,7 @@ class ImapClient(Asking):
 
     async def fetch(self, numbers: str, items: str, *, uid: bool = False, seconds: float | None = None) -> list[Fetched]:
         """FETCH or UID FETCH, e.g. ``fetch("1:*", "(UID BODY.PEEK[])")``."""
-        lines = await self._command(_uid(uid) + f"FETCH {numbers} {items}".encode(), seconds=seconds)
-        return [f for f in map(fetched, lines) if f is not None]
+        return self._read(await self._command(_uid(uid) + f"FETCH {numbers} {items}".encode(), seconds=seconds))
 
     async def search(self, criteria: str, *, uid: bool = False) -> list[int]:
         """SEARCH or UID SEARCH with criteria in ASCII as in RFC 3501 section 6.4.4."""
@@ -119,8 +119,18 @@ class ImapClient(Asking):
 
     async def store(self, numbers: str, change: str, flags: Sequence[str], *, uid: bool = False) -> list[Fetched]:
         """STORE. :param change: ``+FLAGS``, ``-FLAGS``, ``FLAGS``, each also with ``.SILENT``."""
-        lines = await self._command(_uid(uid) + f"STORE {numbers} {change} ({' '.join(flags)})".encode())
-        return [f for f in map(fetched, lines) if f is not None]
+        return self._read(await self._command(_uid(uid) + f"STORE {numbers} {change} ({' '.join(flags)})".encode()))
+
+    def _read(self, lines: list[list[bytes]]) -> list[Fetched]:
+        """The FETCH responses among ``lines``.
+
+        :raises Closed: one of them is none; the connection is over then, as after any garbage.
+        """
+        try:
+            return [f for f in map(fetched, lines) if f is not None]
+        except Garbage as garbage:
+            self.end(str(garbage))
+            raise Closed(str(garbage)) from garbage
 
     async def move(self, numbers: str, name: str, *, uid: bool = False) -> None:
         """MOVE (RFC 6851).
@@ -198,8 +208,8 @@ class ImapClient(Asking):
                 before(self.reason)
 
     async def _greeting(self) -> None:
-        self._unsent = []
         await self.answer("the greeting")
+        self._lines, self._octets = [], 0
 
     async def _capable(self) -> None:
         """Ask for the capabilities anew, unless the answer to the login named them."""

@@ -35,8 +35,9 @@ class PopClient(Asking):
         self._answers: list[tuple[bytes, bytes]] = []  #: of the commands on their way: status line, text
         self._text = bytearray()
         self._status: bytes | None = None  #: a multi-line answer is being read
-        self._left, self._octets, self._long = 0, 0, False
+        self._left, self._octets, self._long = 1, 0, False
         self.capabilities: frozenset[str] = frozenset()
+        self.awaits("the greeting")
 
     @classmethod
     async def open(
@@ -50,7 +51,7 @@ class PopClient(Asking):
         client = cls(loop, endpoint, step_s)
         await open_link(client, endpoint, tls_context, "", connect_s)
         try:
-            await client._ask("the greeting", [b""])
+            await client._answered_well("the greeting")
             if endpoint.tls == "starttls":
                 await client._ask("STLS", [b"STLS\r\n"])
                 if client._reader.inside:
@@ -148,8 +149,11 @@ class PopClient(Asking):
         """
         self._answers, self._text, self._octets = [], bytearray(), 0
         self._left, self._long, self._status = len(commands), long, None
+        return await self._answered_well(asked, b"".join(commands))
+
+    async def _answered_well(self, asked: str, octets: bytes = b"") -> list[tuple[bytes, bytes]]:
         try:
-            await self.answer(asked, b"".join(commands))
+            await self.answer(asked, octets)
             answers = self._answers
         finally:
             self._answers, self._text = [], bytearray()

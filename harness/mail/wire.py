@@ -99,10 +99,10 @@ class ReplyReader:
         number = _CODES.get(code)
         if number is None or mark not in (b" ", b"-", b"\r", b""):
             raise Garbage(f"not a reply: {line[:80]!r}")
+        if len(line) > LINE_OCTETS_MAX:
+            raise Garbage(f"a line of more than {LINE_OCTETS_MAX} octets")
         text = line[4:-1] if line.endswith(b"\r") else line[4:]
         if not self._lines and mark != b"-":
-            if len(line) > LINE_OCTETS_MAX:
-                raise Garbage(f"a line of more than {LINE_OCTETS_MAX} octets")
             done.append(_kept(line, Reply(number, [text])))
             return
         self._more(code, text)

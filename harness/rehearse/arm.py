@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from harness.census.quiet import Quiet, wait_for_quiet
 from harness.census.spec import CensusSpec
@@ -26,6 +27,7 @@ from harness.errors import (
     StackFailed,
 )
 from harness.kube.api import ApiFailed
+from harness.kube.client import Cluster
 from harness.kube.gateway import Mutation
 from harness.load import runner as load_runner
 from harness.model.plan import Arm, Plan
@@ -151,11 +153,11 @@ def _mail(arm: ArmRun, stack: Stack) -> None:
     """The load with the faults beside it, and what became of its mail."""
     census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
     with counting(arm, stack) as dns, looking_up(arm, stack):
-        with _faults(arm, stack) as faults:
+        with faults_beside(arm, stack) as faults:
             with arm.phase("load"):
                 _load(arm, stack)
             with arm.phase("heal"):
-                _heal(arm, faults)
+                heal(arm, faults)
         with arm.phase("settle"):
             _answers(arm, stack)
             _settle(arm, census)
@@ -252,8 +254,18 @@ def _pods(arm: ArmRun, stack: Stack, kind: str) -> None:
     arm.log.event(kind, pods=[specs.pod(p) for p in pods])
 
 
+class Placed(Protocol):
+    """Where faults strike: a stack, or less than one."""
+
+    @property
+    def cluster(self) -> Cluster: ...
+
+    @property
+    def namespace(self) -> str: ...
+
+
 @contextmanager
-def _faults(arm: ArmRun, stack: Stack) -> Iterator[ChaosProcess | None]:
+def faults_beside(arm: ArmRun, stack: Placed) -> Iterator[ChaosProcess | None]:
     """The arm's faults, waiting for their triggers beside the load; undone on every way out."""
     if not faults_of(arm.plan, arm.arm.name):
         yield None
@@ -292,7 +304,7 @@ def _load(arm: ArmRun, stack: Stack) -> None:
         arm.offered = float(process.state().get("offered", 0))
 
 
-def _heal(arm: ArmRun, faults: ChaosProcess | None) -> None:
+def heal(arm: ArmRun, faults: ChaosProcess | None) -> None:
     """Wait until the faults are over; a trigger that never came ends with the load."""
     if faults is None:
         return

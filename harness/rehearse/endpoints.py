@@ -14,6 +14,7 @@ from harness.census.survey import LOG as SURVEY_LOG
 from harness.chaos.tail import Tail
 from harness.errors import CommandFailed, Interrupted, MailgaleError, NotReady, RecordLost
 from harness.load import runner as load_runner
+from harness.load.params import MARKS, Params
 from harness.load.runner import LoadProcess
 from harness.load.spec import Access
 from harness.observe.spec import ObserveSpec
@@ -217,11 +218,12 @@ def _survey(one: _Loaded) -> None:
 
 def _census_spec(one: _Loaded) -> CensusSpec:
     task, ends = one.task, one.task.spec.endpoints
-    ca_file = task.options.ca_file
+    ca_file, params = task.options.ca_file, Params.of(task.spec.params)
     return CensusSpec(
         run=one.run.run_id, arm=one.arm.label, arm_dir=str(one.arm.path), namespace="", imap=_server(ends.get("imap")),
         pop3=_server(ends.get("pop3")), accounts=task.accounts, ca_pem=Path(ca_file).read_text() if ca_file else "", verify=bool(ca_file),
         survey=True, settle_s=max(task.options.settle_s, SETTLE_S_MIN), deadline_s=_round_s(one), connections=READERS, sink_components=(), queue_components=(),
+        pop3_first=tuple(task.accounts[n][0] for n in params.pop_accounts(len(task.accounts))), flags=MARKS if params.flag_share else (),
     )
 
 

@@ -34,13 +34,18 @@ def clear(run: RunDir, target: Target, checkout: Checkout, progress: Progress) -
     :raises GuardRefused: a process still writes into the run.
     :raises CleanupIncomplete: something cannot be brought back or taken down.
     """
-    _writers_gone(run, progress)
-    done = _faults(run)
+    done = undo_faults(run, progress)
     for namespace in _namespaces(run, target, checkout):
         with taking_down(namespace):
             lifecycle.down(namespace, target=target, checkout_id=checkout.id, progress=progress)
         done.append(f"taken down: {namespace}")
     return done
+
+
+def undo_faults(run: RunDir, progress: Progress) -> list[str]:
+    """The first half of :func:`clear`: wait for what still writes into the run, then undo its faults. Raises as that does."""
+    _writers_gone(run, progress)
+    return _faults(run)
 
 
 def forget_secrets(checkout: Checkout) -> None:

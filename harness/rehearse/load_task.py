@@ -222,5 +222,5 @@ def _checks(o: LoadOptions, params: Mapping[str, Any]) -> list[CheckSpec]:
     if sends and reads:
         found += [CheckSpec(name, {}) for name in ("no-loss", "no-unexplained-duplicates", "integrity")]
     if params["imap_users"] or params["pop_users"]:
-        found.append(CheckSpec("availability", {"operations_min": 1}))
+        found += [CheckSpec("availability", {"operations_min": 1}), CheckSpec("mailbox-state", {})]
     return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.census.spec import CensusSpec, Server
 from harness.kube.objects import Pod
+from harness.load.params import MARKS, Params
 from harness.load.spec import Access, LoadSpec
 from harness.model.plan import Plan
 from harness.observe.spec import ObserveSpec
@@ -85,6 +86,7 @@ def about_dns(plan: Plan) -> bool:
 
 def census(arm: ArmRun, stack: Stack, *, queue_components: tuple[str, ...]) -> CensusSpec:
     """The task of the census: ordinary ports, as any client would."""
+    params = Params.of(arm.plan.load_params(arm.arm.name))
     return CensusSpec(
         run=arm.run_id,
         arm=arm.directory.label,
@@ -99,6 +101,8 @@ def census(arm: ArmRun, stack: Stack, *, queue_components: tuple[str, ...]) -> C
         volumes_dir=arm.target.volumes_dir,
         target=asdict(arm.target),
         queue_components=queue_components,
+        pop3_first=tuple(f"user{n + 1}@{stack.mail_domain}" for n in params.pop_accounts(stack.users)),
+        flags=MARKS if params.flag_share else (),
     )
 
 

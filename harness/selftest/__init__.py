@@ -5,5 +5,7 @@
     live        the same through real sockets: the load engine and the census against a platform that misbehaves
     builder     writes real run directories, through the real store, from a small model of what happened
     friday      that model of a Friday burst
+    aa          pairs of runs in which nothing was changed: how often compare calls that a regression
+    crash       the harness struck at every step of a run with faults active; what it left must be brought back
     table       runs them and says what was expected and what was seen
 """

@@ -38,6 +38,11 @@ def ns(t: float) -> int:
     return round((ARM_BEGIN + t) * SECOND)
 
 
+def uidl(mail: int) -> str:
+    """What POP3 calls mail ``mail``, as long as its unique ID stays."""
+    return f"0000{mail:06d}5e0f"
+
+
 def sha_of(mail: int) -> bytes:
     """The canonical hash that mail ``mail`` is offered with."""
     return hashlib.sha256(b"mail %d" % mail).digest()[:16]
@@ -73,6 +78,7 @@ class Copy:
     bounce_of: int | None = None
     orphan: bool = False
     failed: tuple[str, ...] = ()
+    flags: tuple[str, ...] | None = None  #: as the census found them; None: it did not look
 
 
 @dataclass
@@ -115,6 +121,8 @@ class ArmBuilder:
     expected: list[str] = field(default_factory=lambda: ["conductor.log", "load-1.log", "observe.log", "census.log"])
     unclosed: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
+    popped: tuple[int, ...] = ()  #: recipients whose INBOX is read by POP3
+    renamed: dict[tuple[int, int], str] = field(default_factory=dict)  #: (round, mail) → another unique ID than before
     jumps: dict[str, tuple[float, float]] = field(default_factory=dict)  #: log → (from this second on, its clock is so far off)
 
     @property
@@ -139,7 +147,7 @@ class ArmBuilder:
     def inbox(self, mail: Mail, rcpt: int, **more: Any) -> Copy:
         """Put a copy of ``mail`` into the mailbox of recipient ``rcpt`` and return it."""
         address = self.recipients[rcpt]
-        copy = Copy("mailbox", f"{address}/INBOX", address, mail.sha.hex(), uid=1000 + len(mail.copies), **more)
+        copy = Copy("mailbox", f"{address}/INBOX", address, mail.sha.hex(), uid=1000 + len(mail.copies), flags=(), **more)
         mail.copies.append(copy)
         return copy
 
@@ -291,11 +299,21 @@ class ArmBuilder:
             for c in m.copies:
                 for n in c.rounds:
                     mail = m.number if c.mail == -1 else c.mail
-                    more = {"queue": c.queue} if c.queue else {}
+                    more: dict[str, Any] = ({"queue": c.queue} if c.queue else {}) | ({} if c.flags is None else {"flags": list(c.flags)})
                     self.event("census.log", "copy", t + n, round=n, source=c.source, where=c.where, recipient=c.recipient,
                                mail=mail, sha=c.sha, uid=str(c.uid), bounce_of=c.bounce_of, failed=list(c.failed), orphan=c.orphan, **more)
-        for scope in self.scopes:
+        for scope in [*self.scopes, *self._popped()]:
             self.event("census.log", "scope", t + scope["round"] + 0.5, **scope)
+
+    def _popped(self) -> list[dict[str, Any]]:
+        """What the census' POP3 reader saw: unique IDs of our mails."""
+        scopes = []
+        for n in sorted({s["round"] for s in self.scopes}):
+            for address in (self.recipients[r] for r in self.popped):
+                copies = [(m.number, i) for m in self.mails for i, c in enumerate(m.copies) if c.where == f"{address}/INBOX" and n in c.rounds]
+                uidls = [(mail, self.renamed.get((n, mail), uidl(mail)) + f".{i}") for mail, i in copies]
+                scopes.append({"round": n, "source": "mailbox", "where": f"{address}/INBOX by POP3", "complete": True, "why": "", "found": 0, "uidls": uidls})
+        return scopes
 
 
 class HistoryBuilder:

@@ -66,7 +66,12 @@ PLATFORM: tuple[Defect, ...] = (
     _platform("expunged mail back", "a mail that its reader expunged is in the mailbox", "integrity", p.resurrect),
     _platform("POP DELE ignored", "+OK to QUIT after DELE, and the mail is still there", "integrity", p.ignore_dele),
     _platform("mail seen, then gone", "a reader saw it, nobody deleted it, the census does not find it", "integrity", p.vanish),
-    _platform("UIDVALIDITY changed", "another UIDVALIDITY in the second round of one mailbox", "integrity", p.renumber),
+    _platform("flag lost", "one of the two flags that STORE's OK promised is on no copy", "mailbox-state", p.lose_a_flag),
+    _platform("all flags lost", "every mail is there, no flag is: a mailbox brought back without its index", "mailbox-state", p.lose_all_flags),
+    _platform("UIDVALIDITY changed", "another UIDVALIDITY in the second round of one mailbox", "mailbox-state", p.renumber),
+    _platform("UIDVALIDITY changed since a user saw it", "another UIDVALIDITY than during the load", "mailbox-state", p.renumber_since),
+    _platform("POP UIDL changed", "a mail that the load read by POP3 has another unique ID in the census", "mailbox-state", p.rename((1, 2))),
+    _platform("POP UIDL changed between the rounds", "another unique ID in the second round", "mailbox-state", p.rename((2,))),
     _platform("queue on emptyDir", "the killed pod took 30 acknowledged mails with it", "no-loss", p.lose_with_the_pod, base="kill"),
     _platform("queue stranded by scale-in", "12 mails in the volume of a pod that runs no more", "queue-drained", p.strand, base="2x"),
     _platform("two masters on one spool", "40 mails delivered by both, no fault that explains it", "no-unexplained-duplicates", p.two_masters),
@@ -111,6 +116,8 @@ HARNESS: tuple[Defect, ...] = (
     _harness("a mailbox not read", "a lost mail's mailbox could not be read", "no-loss", h.unread_mailbox),
     _harness("a queue not read", "one mail is lost, one queue could not be read", "no-loss", h.unread_queue),
     _harness("a pod's queue forgotten", "one mail is lost, the second pod's queue was not looked at", "no-loss", h.forgotten_queue, base="2x"),
+    _harness("flags not looked for", "users marked mail, the census asked for no flags", "mailbox-state", h.flags_not_looked_for),
+    _harness("no flag was set", "the load was to mark mail and did not", "mailbox-state", h.nobody_marked),
     _harness("one bit turned in the ledger", "a bit of load-1.log is another after the seal", "evidence-complete", spoil=h.turn_a_bit),
     _harness("a log cut after the seal", "observe.log has lost its last octets", "evidence-complete", spoil=h.cut_after_the_seal),
     _harness("never sealed", "there is no seal.json", "evidence-complete", spoil=h.unseal),
@@ -120,11 +127,8 @@ HARNESS: tuple[Defect, ...] = (
     _harness("DNS query lost on the wire", "one query of an application came to no CoreDNS", "dns-account", p.on(d.lose_on_the_wire), base="dns"),
     _harness("an arm that was not run", "the plan's second arm has no directory", "evidence-complete", base="1x+2x", spoil=h.remove_an_arm),
 )
-#: Of the list of known-bad stacks, what no history can express yet, and why.
-NOT_EXPRESSIBLE: dict[str, str] = {
-    "flag lost": "the readers of the load set no flags, so no history knows one that could be lost",
-    "POP UIDL changed": "the census reads UIDLs but keeps only those of mail that IMAP does not show",
-}
+#: Of the list of known-bad stacks, what no history can express, and why.
+NOT_EXPRESSIBLE: dict[str, str] = {}
 
 
 def base_history(root: Path, base: str) -> HistoryBuilder:

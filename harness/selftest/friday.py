@@ -12,13 +12,16 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from harness.load.params import MARKS
 from harness.model.outcome import Deferral, Outcome, Population, Proto, Stage, UserOp
 from harness.model.plan import Arm, CheckSpec, FaultSpec, LoadSpec, Plan
-from harness.selftest.builder import SECOND, ArmBuilder, Attempt, Mail, ns
+from harness.selftest.builder import SECOND, ArmBuilder, Attempt, Mail, ns, uidl
 
 WARMUP, BURST, TAIL_S = 20.0, 26.0, 6.0
 ELASTIC, SENDERS, PROBES = 480, 12, 8
 GOODPUT = 12.0
+#: Who reads during the load, and what mailboxes are numbered with.
+IMAP_USER, POP_USER, UIDVALIDITY = 3, 5, 1_700_000_000
 META: dict[str, Any] = {
     "target": {"kind": "kind", "name": "kind-example", "topology": "single", "nodes": 4},
     "versions": {"mailgale": "0.1.0", "kubernetes": "v1.34.4", "postfix": "3.10.4", "dovecot": "2.4.1"},
@@ -32,7 +35,7 @@ META: dict[str, Any] = {
 
 def friday_plan() -> Plan:
     """Two arms, 1x and 2x, with the checks of this slice."""
-    names = ("no-loss", "no-unexplained-duplicates", "integrity", "queue-drained", "availability",
+    names = ("no-loss", "no-unexplained-duplicates", "integrity", "mailbox-state", "queue-drained", "availability",
              "evidence-complete", "load-was-real", "faults-happened")
     checks = (
         *(CheckSpec(n, {}) for n in names),
@@ -42,7 +45,7 @@ def friday_plan() -> Plan:
     return Plan(
         name="friday-burst", title="Friday burst", question="Does doubling the mx pods double the intake but not the goodput?",
         claims=("T14", "T15"), profile="minimal", topology="single", seed=7, time_scale=30, users=20,
-        load=LoadSpec("friday", {"elastic_senders": SENDERS, "backlog_per_sender": ELASTIC // SENDERS, "steady_rate_per_s": 2}, 150, 180),
+        load=LoadSpec("friday", {"elastic_senders": SENDERS, "backlog_per_sender": ELASTIC // SENDERS, "steady_rate_per_s": 2, "flag_share": 1}, 150, 180),
         arms=(Arm("1x", ("mx-1x",), note="one mx pod, no limit"), Arm("2x", ("mx-2x",), note="two mx pods, no limit")),
         checks=checks, findings=("t15", "t14"), held_constant={"haproxy_maxconn": "2000"}, sha256="ab" * 32,
     )
@@ -192,9 +195,23 @@ def _load_states(arm: ArmBuilder, burst_s: float) -> None:
 def _users(arm: ArmBuilder, burst_s: float) -> None:
     t = WARMUP
     while t < BURST + burst_s + TAIL_S:
-        for user, proto, op in ((3, Proto.IMAP, UserOp.LOGIN), (3, Proto.IMAP, UserOp.FETCH), (5, Proto.POP3, UserOp.RETR)):
+        for user, proto, op in ((IMAP_USER, Proto.IMAP, UserOp.LOGIN), (IMAP_USER, Proto.IMAP, UserOp.FETCH), (POP_USER, Proto.POP3, UserOp.RETR)):
             arm.userops.append((ns(t), ns(t) + 30_000_000, user, 4000, proto, op, Outcome.OK, 0, 0))
         t += 0.5
+    _read(arm, t - 0.5)
+
+
+def _read(arm: ArmBuilder, last: float) -> None:
+    """What the two reading users did with mail that came early enough: one marks it, one remembers its unique ID."""
+    arm.popped = (POP_USER,)
+    arm.event("load-1.log", "uidvalidity", WARMUP, mailbox=f"{arm.recipients[IMAP_USER]}/INBOX", uidvalidity=UIDVALIDITY)
+    for mail in (m for m in arm.mails if m.t_ok < last - 4):
+        t, box = mail.t_ok + 3, f"{arm.recipients[mail.rcpts[0]]}/INBOX"
+        if mail.rcpts[0] == IMAP_USER:
+            arm.event("load-1.log", "flagged", t, mail=mail.number, mailbox=box, uid=1000, uidvalidity=UIDVALIDITY, flags=list(MARKS))
+            mail.copies[0].flags = MARKS
+        elif mail.rcpts[0] == POP_USER:
+            arm.event("load-1.log", "uidl", t, mail=mail.number, mailbox=box, uidl=f"{uidl(mail.number)}.0")
 
 
 def _samples(arm: ArmBuilder, pods: int, delivered: dict[int, float], end: float) -> None:
@@ -224,7 +241,8 @@ def _scopes(arm: ArmBuilder, pods: int) -> None:
     for n in (1, 2):
         for source, where in places:
             found = sum(c.source == source and c.where.startswith(where) for m in arm.mails for c in m.copies)
-            arm.scopes.append({"round": n, "source": source, "where": where, "complete": True, "why": "", "found": found})
+            box = {"uidvalidity": UIDVALIDITY} if source in ("mailbox", "quarantine") else {}
+            arm.scopes.append({"round": n, "source": source, "where": where, "complete": True, "why": "", "found": found, **box})
 
 
 def plant_kill(arm: ArmBuilder, t: float = 40.0) -> None:

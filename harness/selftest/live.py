@@ -18,11 +18,13 @@ from harness.census.queue_reader import QUEUES
 from harness.census.spec import CensusSpec, Server
 from harness.census.take import take
 from harness.judge import judge_history
+from harness.load.params import MARKS, Params
 from harness.load.spec import PASSWORD_ENV, Access, LoadSpec
 from harness.model.verdict import Status, Verdict
 from harness.selftest.content import mislabelled, truncated
 from harness.selftest.friday import friday_plan
-from harness.selftest.platform import HANG, INBOX, JUNK, Behaviour, Copies, Platform
+from harness.selftest.platform import HANG, Behaviour, Copies, Platform
+from harness.selftest.platform_boxes import INBOX, JUNK, Forgetful
 from harness.selftest.table import Row
 from harness.store.history import load
 from harness.store.log import LogWriter
@@ -35,6 +37,7 @@ _ENGINE_S = 90.0
 _PARAMS = {
     "elastic_senders": 4, "backlog_per_sender": 60, "recipients_max": 1, "size_max_bytes": 20_000, "steady_rate_per_s": 30, "tail_s": 3,
     "burst_max_s": 5, "min_backoff_s": 30, "max_backoff_s": 120, "deadline_floor_s": 1, "step_wait_s": 60, "ipv6_share": 0,
+    "imap_users": 3, "pop_users": 3, "think_s": 0.2, "flag_share": 1,
 }
 
 
@@ -61,7 +64,7 @@ def _every(n: int, change: Callable[[str, bytes], Copies]) -> Behaviour:
     return _keeping(lambda i, address, raw: change(address, raw) if i % n == n - 1 else [(address, INBOX, raw)])
 
 
-GOOD = tuple((check, Status.PASS) for check in ("no-loss", "no-unexplained-duplicates", "integrity", "availability"))
+GOOD = tuple((check, Status.PASS) for check in ("no-loss", "no-unexplained-duplicates", "integrity", "mailbox-state", "availability"))
 LIVE: tuple[LiveDefect, ...] = (
     LiveDefect("live: a platform that behaves", "nothing: the same checks must say PASS", Behaviour(), GOOD),
     LiveDefect("live: acknowledged then dropped, all", "250, and no mail is kept", _every(1, lambda a, r: []), _fail("no-loss")),
@@ -75,6 +78,10 @@ LIVE: tuple[LiveDefect, ...] = (
     LiveDefect("live: unplanted mail quarantined", "every 50th mail goes to Junk", _every(50, lambda a, r: [(a, JUNK, r)]), _fail("integrity")),
     LiveDefect("live: rejected but delivered", "554 to every 50th dot, the mail is kept all the same",
                Behaviour(at_dot=lambda n: "554 5.7.1 no" if n % 50 == 49 else ""), _fail("integrity")),
+    LiveDefect("live: flags lost", "OK to STORE, and no flag is kept", Behaviour(boxes=Forgetful(drops_flags=True)), _fail("mailbox-state")),
+    LiveDefect("live: UIDVALIDITY changed", "another UIDVALIDITY at every SELECT", Behaviour(boxes=Forgetful(uidvalidity=lambda n: 1 + n)), _fail("mailbox-state")),
+    LiveDefect("live: POP UIDL changed", "other unique IDs at every login", Behaviour(boxes=Forgetful(uidl=lambda place, n: f"{n:x}-{place}")),
+               _fail("mailbox-state")),
 )
 
 
@@ -130,15 +137,18 @@ def _phase(log: LogWriter, name: str) -> Iterator[None]:
 
 
 def _send(run_id: str, arm: ArmDir, platform: Platform) -> None:
+    ends = {"mx": platform.smtp, "imap": platform.imap, "pop3": platform.pop3}
     spec = LoadSpec(
-        run_id, arm.label, 11, "friday", {"mx": Access(("127.0.0.1",), platform.smtp)}, _PARAMS, str(arm.path), users=USERS, password=PASSWORD,
-        time_scale=100,
+        run_id, arm.label, 11, "friday", {role: Access(("127.0.0.1",), port) for role, port in ends.items()}, _PARAMS, str(arm.path), users=USERS,
+        password=PASSWORD, time_scale=100,
     )
     arm.spec.write_text(spec.to_json())
     run([sys.executable, "-m", "harness.load", arm.spec], timeout_s=_ENGINE_S, env={PASSWORD_ENV: PASSWORD})
 
 
 def _census(run_id: str, arm: ArmDir, platform: Platform, root: Path) -> CensusSpec:
+    first = tuple(f"user{n + 1}@example.org" for n in Params.of(_PARAMS).pop_accounts(USERS))
     return CensusSpec(
         run_id, arm.label, str(arm.path), "selftest", Server("127.0.0.1", platform.imap), USERS, PASSWORD, volumes_dir=str(root / "volumes"),
+        pop3=Server("127.0.0.1", platform.pop3), pop3_users=1, pop3_first=first, flags=MARKS,
     )

@@ -144,6 +144,18 @@ def forgotten_queue(history: HistoryBuilder) -> None:
     arm.scopes = [s for s in arm.scopes if not s["where"].startswith("mx-1")]
 
 
+def flags_not_looked_for(history: HistoryBuilder) -> None:
+    """Users marked mail, and the census did not ask for flags."""
+    for copy in (c for m in _first(history).mails for c in m.copies):
+        copy.flags = None
+
+
+def nobody_marked(history: HistoryBuilder) -> None:
+    """The load was to mark mail and did not, so no flag could be lost."""
+    arm = _first(history)
+    arm.drop_events("load-1.log", "flagged")
+
+
 def turn_a_bit(run: RunDir) -> None:
     """One bit in the middle of the ledger is another."""
     path = run.arm_dirs()[0].load_log()

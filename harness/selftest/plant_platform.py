@@ -116,7 +116,39 @@ def renumber(history: HistoryBuilder) -> None:
     """One mailbox has another UIDVALIDITY in the second round."""
     for scope in _first(history).scopes:
         if scope["source"] == "mailbox":
-            scope["uidvalidity"] = 1_700_000_000 + (scope["round"] == 2 and scope["where"].startswith("user3@"))
+            scope["uidvalidity"] += scope["round"] == 2 and scope["where"].startswith("user3@")
+
+
+def renumber_since(history: HistoryBuilder) -> None:
+    """A mailbox has another UIDVALIDITY than the one a user saw during the load, in both rounds."""
+    for event in _first(history).of("load-1.log", "uidvalidity"):
+        event["uidvalidity"] -= 1
+
+
+def lose_a_flag(history: HistoryBuilder) -> None:
+    """The first mail that its user marked has one of its two flags no more."""
+    _marked(history).flags = ("\\Seen",)
+
+
+def lose_all_flags(history: HistoryBuilder) -> None:
+    """As after a mailbox was brought back from a copy without its index: every mail is there, no flag is."""
+    for copy in (c for m in _first(history).mails for c in m.copies if c.flags):
+        copy.flags = ()
+
+
+def _marked(history: HistoryBuilder) -> Copy:
+    return next(c for m in _first(history).mails for c in m.copies if c.flags)
+
+
+def rename(rounds: tuple[int, ...]) -> Callable[[HistoryBuilder], None]:
+    """A mail that the load read by POP3 has another unique ID in ``rounds`` of the census."""
+
+    def plant(history: HistoryBuilder) -> None:
+        arm = _first(history)
+        mail = arm.of("load-1.log", "uidl")[0]["mail"]
+        arm.renamed = {(n, mail): "0000ffff" for n in rounds}
+
+    return plant
 
 
 def lose_with_the_pod(history: HistoryBuilder) -> None:

@@ -1,20 +1,20 @@
-"""A small mail platform on loopback that misbehaves as asked: SMTP in front, IMAP behind, mailboxes in memory. Runs in a thread of its own.
+"""A small mail platform on loopback that misbehaves as asked: SMTP in front, IMAP and POP3 behind, mailboxes in memory. Runs in a thread of its own.
 
-It serves the self-test only: enough SMTP for the generator (RFC 5321 with PIPELINING) and enough IMAP for the census (RFC 9051: LOGIN, LIST,
-SELECT, UID SEARCH ALL, UID FETCH of whole bodies). Limits: no TLS, any password, mailboxes INBOX and Junk, nothing survives its end.
+It serves the self-test only: enough SMTP for the generator (RFC 5321 with PIPELINING), enough IMAP and POP3 for the load's users and the
+census (``platform_boxes.py``). Limits: no TLS, any password, mailboxes INBOX and Junk, nothing survives its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from harness.selftest.platform_boxes import INBOX, Boxes, Forgetful
+
 HANG, CUT = "hang", "cut"
-INBOX, JUNK = "INBOX", "Junk"
 #: (address, mailbox, octets) of every copy that is kept.
 Copies = list[tuple[str, str, bytes]]
 _UP_S = 10.0
@@ -32,23 +32,26 @@ class Behaviour:
     :param at_rcpt: the reply to RCPT, "" = 250, HANG = none at all.
     :param at_dot: the reply to the final dot, "" = 250, CUT = the connection ends without one. The mail is kept in either case.
     :param keep: what becomes of one mail for one recipient.
+    :param boxes: what the mailboxes forget.
     """
 
     at_rcpt: Callable[[int], str] = lambda n: ""
     at_dot: Callable[[int], str] = lambda n: ""
     keep: Callable[[int, str, bytes], Copies] = _faithful
+    boxes: Forgetful = field(default_factory=Forgetful)
 
 
 @dataclass
 class Platform:
-    """Use as a context manager; ``smtp`` and ``imap`` are its ports then."""
+    """Use as a context manager; ``smtp``, ``imap`` and ``pop3`` are its ports then."""
 
     behaviour: Behaviour = field(default_factory=Behaviour)
     smtp: int = 0
     imap: int = 0
+    pop3: int = 0
 
     def __post_init__(self) -> None:
-        self.boxes: dict[tuple[str, str], list[bytes]] = {}
+        self.boxes = Boxes(self.behaviour.boxes)
         self._rcpts = self._dots = self._kept = 0
         self._up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -65,8 +68,8 @@ class Platform:
 
     async def _serve(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        servers = [await asyncio.start_server(self._guarded(talk), "127.0.0.1", 0, backlog=512, limit=4 << 20) for talk in (self._smtp, self._imap)]
-        self.smtp, self.imap = (s.sockets[0].getsockname()[1] for s in servers)
+        servers = [await asyncio.start_server(self._guarded(talk), "127.0.0.1", 0, backlog=512, limit=4 << 20) for talk in (self._smtp, self.boxes.imap, self.boxes.pop3)]
+        self.smtp, self.imap, self.pop3 = (s.sockets[0].getsockname()[1] for s in servers)
         self._up.set()
         await self._end.wait()
         for server in servers:
@@ -124,43 +127,8 @@ class Platform:
         reply, self._dots = self.behaviour.at_dot(self._dots), self._dots + 1
         for address in rcpts:
             for owner, name, octets in self.behaviour.keep(self._kept, address, raw):
-                self.boxes.setdefault((owner, name), []).append(octets)
+                self.boxes.keep(owner, name, octets)
             self._kept += 1
         if reply != CUT:
             writer.write((reply or "250 2.0.0 queued").encode() + b"\r\n")
         return reply != CUT
-
-    # -- IMAP -----------------------------------------------------------------------------------------------------
-    async def _imap(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"* OK platform ready\r\n")
-        user, box = "", INBOX
-        while line := await reader.readline():
-            tag, _, rest = line.decode("utf-8", "replace").strip().partition(" ")
-            words = rest.split()
-            verb = words[0].upper() if words else ""
-            if verb == "LOGIN":
-                user = words[1].strip('"')
-            elif verb == "SELECT":
-                box = words[1].strip('"')
-            writer.write(self._told(verb, rest, self.boxes.get((user, box), [])) + f"{tag} OK {verb} done\r\n".encode())
-            if verb == "LOGOUT":
-                return
-
-    def _told(self, verb: str, rest: str, mails: list[bytes]) -> bytes:
-        """The untagged part of an answer."""
-        if verb == "CAPABILITY":
-            return b"* CAPABILITY IMAP4rev1\r\n"
-        if verb == "LIST":
-            return f'* LIST () "/" {INBOX}\r\n* LIST () "/" {JUNK}\r\n'.encode()
-        if verb == "SELECT":
-            return f"* FLAGS (\\Seen)\r\n* {len(mails)} EXISTS\r\n* 0 RECENT\r\n* OK [UIDVALIDITY 1700000000] ok\r\n".encode()
-        if verb == "LOGOUT":
-            return b"* BYE\r\n"
-        if "SEARCH" in rest.upper():
-            return f"* SEARCH {' '.join(str(n + 1) for n in range(len(mails)))}\r\n".encode()
-        wanted = re.search(r"FETCH ([\d,]+)", rest, re.IGNORECASE)
-        return b"".join(_fetched(int(n), mails[int(n) - 1]) for n in wanted[1].split(",")) if wanted else b""
-
-
-def _fetched(uid: int, raw: bytes) -> bytes:
-    return f"* {uid} FETCH (UID {uid} BODY[]<0> {{{len(raw)}}}\r\n".encode() + raw + b")\r\n"

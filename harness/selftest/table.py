@@ -78,6 +78,18 @@ def known_bad(progress: Progress) -> Table:
     return _run("known-bad", [partial(_defects, (*PLATFORM, *HARNESS, *BIG)), live_rows], progress)
 
 
+def a_a(progress: Progress) -> Table:
+    """Pairs of runs in which nothing was changed, compared."""
+    return _run("aa", [_pairs], progress)
+
+
+def _pairs(progress: Progress) -> list[Row]:
+    from harness.selftest.aa import PAIRS, aa_row, pair
+
+    with progress.stage(f"{PAIRS} A/A pairs"), _pool() as pool:
+        return [aa_row(pool.map(pair, range(PAIRS)))]
+
+
 def _run(mode: str, parts: Sequence[Callable[[Progress], list[Row]]], progress: Progress) -> Table:
     begin = time.monotonic()
     rows = [row for part in parts for row in part(progress)]

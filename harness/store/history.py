@@ -6,7 +6,7 @@
 
 Tables: ``offers``, ``invokes``, ``dones``, ``userops`` (columns as in ``store.ops``; ``sha`` as ``sha_lo``, ``sha_hi``),
 ``copies``, ``scopes`` (as in DESIGN.md; ``where`` is called ``place``), ``recipients``, ``senders``, ``sights``, ``expunged``,
-``faults``, and after :meth:`ArmHistory.fates` also ``fates`` and ``strays``. Columnar: 10 million mails fit into 2 GB.
+``flagged``, ``faults``, and after :meth:`ArmHistory.fates` also ``fates`` and ``strays``. Columnar: 10 million mails fit into 2 GB.
 """
 
 from __future__ import annotations
@@ -237,4 +237,5 @@ def _fill(arm: ArmHistory, directory: Directory) -> None:
         for e in arm.events("first_sight")
     ])
     t.add("expunged", [(int(e["mail"]), str(e.get("mailbox", "")).lower(), e["t"]) for e in arm.events("expunged")])
+    t.add("flagged", [(int(e["mail"]), str(e.get("mailbox", "")).lower(), str(f)) for e in arm.events("flagged") for f in e.get("flags") or ()])
     t.add("faults", [(str(e.get("name")), str(e.get("fault")), str(e.get("edge")), e["t"]) for e in arm.events("fault")])

@@ -24,6 +24,7 @@ from harness.support.clock import now_ns
 
 MAGIC = b"MGLOG\x00\x01\n"
 JSON_BLOCK = 1
+UNREADABLE = "an event that does not read"
 BLOCK_BYTES_MAX = 64 << 20
 
 
@@ -178,11 +179,21 @@ def read_blocks(path: Path) -> Iterator[Block | Damage]:
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any] | Damage]:
-    """The JSON events of a log in order, and a Damage where it ends too early."""
+    """The JSON events of a log in order, a Damage for each that does not read and where it ends too early."""
     for block in read_blocks(path):
         if isinstance(block, Damage):
             yield block
         elif block.type == JSON_BLOCK:
             for line in block.payload.split(b"\n"):
                 if line:
-                    yield json.loads(line)
+                    yield event_of(line) or Damage(str(path), 0, UNREADABLE)
+
+
+def event_of(line: bytes) -> dict[str, Any] | None:
+    """The event on one line; None when it is none: no JSON object, or without ``kind`` (a word) and ``t`` (whole ns)."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    good = isinstance(event, dict) and isinstance(event.get("kind"), str) and isinstance(event.get("t"), int)
+    return event if good else None

@@ -5,7 +5,6 @@ Rows name recipients and senders by their place in the log's own lists; here the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.store.log import JSON_BLOCK, Damage, read_blocks
+from harness.store.log import JSON_BLOCK, UNREADABLE, Damage, event_of, read_blocks
 from harness.store.ops import BLOCK_TYPES
 
 Rows = NDArray[np.void]
@@ -88,13 +87,11 @@ class _Reader:
         return kind
 
     def _event(self, line: bytes) -> str:
-        try:
-            event = json.loads(line)
-            kind = str(event["kind"])
-            event["t"] = int(event["t"])
-        except (ValueError, KeyError, TypeError):
-            self._damage("an event that does not read")
+        event = event_of(line)
+        if event is None:
+            self._damage(UNREADABLE)
             return ""
+        kind = str(event["kind"])
         if kind in ("recipients", "senders"):
             self._names(kind, event)
         event["log"] = self.path.name
@@ -102,11 +99,11 @@ class _Reader:
         return kind
 
     def _names(self, kind: str, event: dict[str, Any]) -> None:
-        addresses = [str(a).lower() for a in event.get("addresses", ())]
+        addresses, clients = ([str(a).lower() for a in _listed(event.get(key))] for key in ("addresses", "clients"))
         known = self.directory.recipients if kind == "recipients" else self.directory.senders
         self.maps[kind] = np.array([known.setdefault(a, len(known)) for a in addresses], dtype=np.uint32)
         if kind == "senders":
-            self.directory.clients.update(zip(addresses, map(str, event.get("clients", ())), strict=False))
+            self.directory.clients.update(zip(addresses, clients, strict=False))
 
     def _keep(self, block_type: int, payload: bytes) -> None:
         if len(payload) % BLOCK_TYPES[block_type].itemsize:
@@ -141,3 +138,8 @@ class _Reader:
 
     def _damage(self, what: str) -> None:
         self.content.damages.append(Damage(self.path.name, 0, what))
+
+
+def _listed(value: Any) -> list[Any]:
+    """``value`` when it is a list, else nothing: rows that name what is not there are then damage."""
+    return value if isinstance(value, list) else []

@@ -23,14 +23,15 @@ CREATE TABLE recipients (rcpt UINTEGER, address VARCHAR);
 CREATE TABLE senders (sender UINTEGER, address VARCHAR, client VARCHAR);
 CREATE TABLE scopes (round UTINYINT, source VARCHAR, place VARCHAR, complete BOOLEAN, why VARCHAR, found BIGINT);
 CREATE TABLE copies (round UTINYINT, source VARCHAR, place VARCHAR, recipient VARCHAR, mail UBIGINT, sha VARCHAR,
-                     uid VARCHAR, queue VARCHAR, bounce_of UBIGINT, orphan BOOLEAN, failed VARCHAR[]);
+                     uid VARCHAR, queue VARCHAR, bounce_of UBIGINT, orphan BOOLEAN, failed VARCHAR[], flags VARCHAR[]);
 CREATE TABLE sights (mail UBIGINT, mailbox VARCHAR, t UBIGINT, from_due_ns BIGINT, from_ok_ns BIGINT);
 CREATE TABLE expunged (mail UBIGINT, mailbox VARCHAR, t UBIGINT);
+CREATE TABLE flagged (mail UBIGINT, mailbox VARCHAR, flag VARCHAR);
 CREATE TABLE faults (name VARCHAR, fault VARCHAR, edge VARCHAR, t UBIGINT);
 """
 _COPY_FIELDS = (
     '{"round": "UTINYINT", "source": "VARCHAR", "where": "VARCHAR", "recipient": "VARCHAR", "mail": "UBIGINT", "sha": "VARCHAR",'
-    ' "uid": "VARCHAR", "queue": "VARCHAR", "bounce_of": "UBIGINT", "orphan": "BOOLEAN", "failed": "VARCHAR[]"}'
+    ' "uid": "VARCHAR", "queue": "VARCHAR", "bounce_of": "UBIGINT", "orphan": "BOOLEAN", "failed": "VARCHAR[]", "flags": "VARCHAR[]"}'
 )
 
 
@@ -65,7 +66,7 @@ class Tables:
         if path.stat().st_size:
             self.con.execute(
                 f"INSERT INTO copies SELECT round, source, \"where\", lower(recipient), mail, lower(coalesce(sha, '')), uid,"
-                " coalesce(queue, ''), bounce_of, coalesce(orphan, false), coalesce(failed, [])"
+                " coalesce(queue, ''), bounce_of, coalesce(orphan, false), coalesce(failed, []), flags"
                 f" FROM read_json('{path}', format='newline_delimited', columns={_COPY_FIELDS})"
             )
 

@@ -15,6 +15,7 @@ from harness.checks import (
     faults_happened,
     integrity,
     load_was_real,
+    mailbox_state,
     no_failed_sessions,
     no_loss,
     no_unexplained_duplicates,
@@ -30,8 +31,8 @@ from harness.store.history import load
 MODULES = {
     m.__name__.rpartition(".")[2].replace("_", "-"): m
     for m in (
-        all_accepted, availability, delivery_latency, evidence_complete, faults_happened, integrity, load_was_real, no_failed_sessions,
-        no_loss, no_unexplained_duplicates, queue_drained, rate_control, ready_throughout,
+        all_accepted, availability, delivery_latency, evidence_complete, faults_happened, integrity, load_was_real, mailbox_state,
+        no_failed_sessions, no_loss, no_unexplained_duplicates, queue_drained, rate_control, ready_throughout,
     )
 }
 Judge = Callable[..., Verdict]

@@ -156,6 +156,14 @@ class TestRateControl:
     def test_refusals_fail(self, judged):
         v = judged("rate-control", lambda a: a.end_attempt(4, FAIL, Stage.DOT, 550), arm="1x-limit")
         assert (v.status, v.figures["refused"]) == (Status.FAIL, 1)
+        assert "1 mail refused with 5xx" in v.reason
+        allowed = judged("rate-control", lambda a: a.end_attempt(4, FAIL, Stage.DOT, 550), arm="1x-limit", refused_max=1, late_max=1)
+        assert allowed.status == Status.PASS
+
+    def test_ordinary_mail_that_nobody_watched_shows_nothing(self, judged):
+        v = judged("rate-control", lambda a: [setattr(m, "sight", None) for m in a.mails], arm="1x-limit")
+        assert v.status == Status.INCONCLUSIVE
+        assert "no ordinary mail was seen" in v.reason
 
     def test_other_deferrals_fail(self, judged):
         def spoil(a: ArmBuilder):

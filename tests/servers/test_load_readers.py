@@ -6,9 +6,14 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
+from harness.census.spec import CensusSpec, Server
+from harness.census.take import take
+from harness.load.params import MARKS
 from harness.load.spec import Access, LoadSpec
 from harness.model.outcome import Outcome, Proto, UserOp
+from harness.store.log import read_events
 from harness.support.clock import wait_for
 from tests.servers.load_runs import Ledger, engine, finish, make_spec, run
 from tests.servers.load_sink import Behaviour, Sink
@@ -143,3 +148,28 @@ def _kick(master: int) -> int:
             os.kill(int(entry.name), signal.SIGKILL)
             killed += 1
     return killed
+
+
+def test_marks_and_unique_ids_of_the_load_are_what_the_census_finds(tmp_path: Path):
+    """What a real Dovecot said OK to is there afterwards; and a flag that is taken off behind its back is missed."""
+    with dovecot(12) as box, Sink(Behaviour(deliver=box.deliver)) as sink:
+        spec = spec_for(tmp_path, sink, box, {"steady_rate_per_s": 20, "probe_users": 0, "imap_users": 6, "pop_users": 6, "flag_share": 1.0})
+        ledger = run(spec)
+        taken = _census(tmp_path, spec.run_id, spec.arm, box)
+    marked, popped = ledger.kinds("flagged"), ledger.kinds("uidl")
+    assert len(marked) > 10
+    assert len(popped) > 10
+    copies = {(c["mail"], c["where"]): c for c in taken if c["kind"] == "copy" and c["round"] == 2 and c["source"] == "mailbox"}
+    assert {tuple(copies[e["mail"], e["mailbox"]]["flags"]) for e in marked} == {("\\Flagged", "\\Seen")}
+    assert any(c["flags"] == [] for c in copies.values())
+    validity = {e["where"]: e["uidvalidity"] for e in taken if e["kind"] == "scope" and "uidvalidity" in e}
+    assert all(validity[e["mailbox"]] == e["uidvalidity"] for e in (*ledger.kinds("uidvalidity"), *marked))
+    uidls = {(mail, e["where"].removesuffix(" by POP3")): uidl for e in taken if e["kind"] == "scope" for mail, uidl in e.get("uidls", ())}
+    assert [e for e in popped if uidls[e["mail"], e["mailbox"]] != e["uidl"]] == []
+
+
+def _census(arm_dir: Path, run_id: str, arm: str, box: Dovecot) -> list[dict[str, Any]]:
+    first = tuple(f"user{n}@example.org" for n in range(7, 13))
+    take(CensusSpec(run_id, arm, str(arm_dir), "ns", Server("127.0.0.1", box.imap), 12, PASSWORD, pop3=Server("127.0.0.1", box.pop3), pop3_users=1,
+                    pop3_first=first, flags=MARKS))
+    return [e for e in read_events(arm_dir / "census.log") if isinstance(e, dict)]

@@ -53,7 +53,6 @@ def test_garbage_is_damage(raw):
 
 
 def test_pointers_in_a_circle_end(monkeypatch):
-    monkeypatch.setattr("harness.census.queue_file.RECORDS_MAX", 1000)
     with pytest.raises(QueueFileDamaged, match="circles"):
         parse(record("T", b"1") + record("p", b"%15d" % 3))
 

@@ -142,6 +142,22 @@ def test_a_cluster_scoped_object_of_somebody_else_is_left_alone(full: FakeApi, g
     assert gateway.delete("v1", "PersistentVolume", name)
 
 
+@pytest.mark.parametrize(("name", "labels", "ours"), [
+    ("mailgale-aaaa1111-t-spool", {"app.kubernetes.io/managed-by": "mailgale", "mailgale.dev/checkout": "bbbb2222"}, False),
+    ("mailgale-volumes", {"app.kubernetes.io/managed-by": "mailgale", "mailgale.dev/checkout": "bbbb2222"}, True),
+    ("mailgale-volumes", {"mailgale.dev/checkout": "bbbb2222"}, False),
+])
+def test_only_what_is_shared_by_name_may_be_another_checkouts(full: FakeApi, gateway: Gateway, name: str, labels: dict[str, str], ours: bool):
+    full.put(f"/apis/storage.k8s.io/v1/storageclasses/{name}", {"metadata": {"name": name, "labels": labels}})
+    wanted = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}}
+    if ours:
+        gateway.apply([wanted], NAMESPACE)
+        return
+    with pytest.raises(GuardRefused, match="not ours"):
+        gateway.apply([wanted], NAMESPACE)
+    assert full.mutations == []
+
+
 def test_nodes_are_changed_on_our_own_clusters_only(full: FakeApi, cluster: Cluster, gateway: Gateway):
     with pytest.raises(GuardRefused, match="no such node"):
         gateway.cordon("n2")
