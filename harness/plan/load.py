@@ -47,7 +47,9 @@ def load_plan(path: Path, catalogue: Catalogue, *, shown_as: str = "") -> Plan:
         seed=block.seed,
         time_scale=block.time_scale,
         users=block.users,
-        load=LoadSpec(block.load.scenario, block.load.params, block.load.intake_deadline_s, block.load.settle_s),
+        load=LoadSpec(
+            block.load.scenario, block.load.params, block.load.intake_deadline_s, block.load.settle_s, block.load.placement, block.load.workers,
+        ),
         arms=tuple(_arm(a) for a in block.arms),
         checks=_checks(block, catalogue),
         faults=tuple(names.fault(f) for f in block.faults),
@@ -133,6 +135,8 @@ class _Names:
         for i, finding in enumerate(block.findings):
             self._known(finding, c.claims, "finding", "findings", i)
         self._params(block.load.params, "load", "params")
+        if block.load.workers > 1 and block.load.placement != "cluster":
+            raise self.source.error((*self.base, "load", "workers"), "one process loads from this host", "add 'placement: cluster'")
         for key in block.stack:
             self._known(key, c.stack_params, "parameter of the stack", "stack", key)
         self._check_limits(block)
