@@ -229,6 +229,9 @@ def _require(spec: LoadSpec, params: Params, accounts: Sequence[tuple[str, str]]
     missing = [role for role, wanted in wants.items() if wanted and role not in spec.endpoints]
     if missing:
         raise UsageError(f"the scenario '{spec.scenario}' needs an endpoint for {', '.join(missing)}", where="load spec")
+    for role in (r for r, wanted in wants.items() if wanted):
+        for host in spec.endpoints[role].hosts:
+            spec.source_for(host, 0)
     if not accounts:
         raise UsageError("there are no users to send mail to", where="load spec", todo="give 'users' or 'user_file'")
     if not any(wants.values()):
