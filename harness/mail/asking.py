@@ -10,6 +10,7 @@ from harness.errors import MailgaleError
 from harness.mail.link import Closed, Endpoint, Link, Refused
 
 __all__ = ["Asking", "Closed", "Refused"]
+EARLY_OCTETS_MAX = 65_536
 
 
 class Asking(Link):
@@ -18,7 +19,7 @@ class Asking(Link):
     :param step_s: seconds for each command. ``on_closed`` is called with the reason when the connection is over.
     """
 
-    __slots__ = ("_answer", "_asked", "_within", "on_closed", "reason", "step_s")
+    __slots__ = ("_answer", "_asked", "_early", "_within", "on_closed", "reason", "step_s")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, step_s: float) -> None:
         super().__init__(loop, endpoint)
@@ -27,6 +28,7 @@ class Asking(Link):
         self.on_closed: Callable[[str], None] | None = None
         self._answer: asyncio.Future[Any] | None = None
         self._asked, self._within = "", 0.0
+        self._early: bytes | None = b""  #: what came before the greeting was waited for; None once it is
 
     async def answer(self, asked: str, octets: bytes = b"", seconds: float | None = None) -> Any:
         """Send ``octets`` and wait for what :meth:`resolve` or :meth:`refuse` makes of the peer's answer.
@@ -43,6 +45,9 @@ class Asking(Link):
         self._asked, self._within = asked, self.step_s if seconds is None else seconds
         self.expect_within(self._within)
         self.write(octets)
+        early, self._early = self._early, None
+        if early:
+            self.data_received(early)
         try:
             return await waiting
         except asyncio.CancelledError:
@@ -52,6 +57,15 @@ class Asking(Link):
             self._answer = None
             if not self.ended:
                 self.expect_nothing()
+
+    def early(self, data: bytes) -> bool:
+        """Keep octets of a server that greets before this side's coroutine has run again after connecting; whether that is so."""
+        if self._early is None:
+            return False
+        self._early += data
+        if len(self._early) > EARLY_OCTETS_MAX:
+            self.end(f"more than {EARLY_OCTETS_MAX} octets before anything was asked")
+        return True
 
     @property
     def asked(self) -> bool:

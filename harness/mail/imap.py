@@ -240,7 +240,7 @@ class ImapClient(Asking):
 
     def data_received(self, data: bytes) -> None:
         """Octets from the server."""
-        if self.late():
+        if self.late() or self.early(data):
             return
         try:
             for parts in self._reader.feed(data):

@@ -160,7 +160,7 @@ class PopClient(Asking):
 
     def data_received(self, data: bytes) -> None:
         """Octets from the server."""
-        if self.late():
+        if self.late() or self.early(data):
             return
         try:
             for line in self._reader.feed(data):
