@@ -35,7 +35,7 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from harness.errors import MailgaleError
 from harness.load.live_page import Live, add_live_page, follow_workers
-from harness.load.master import ENDED, LAST_ROWS_S, Attendant
+from harness.load.master import ENDED, LAST_ROWS_S, LOST, Attendant
 from harness.load.options import add_options, spec_from_options
 from harness.load.params import Params
 from harness.load.spec import PASSWORD_ENV, LoadSpec
@@ -87,6 +87,7 @@ class Steering:
         self.state: dict[str, Any] = {}
         self.live = Live()
         self.code: int | None = None
+        self._stopping = False
         self._process: Any = None
         self._reader: Any = None
 
@@ -102,7 +103,7 @@ class Steering:
             [sys.executable, "-m", "harness.load", str(resolved), "--steered"], stdin=gevent.subprocess.PIPE,
             stdout=gevent.subprocess.PIPE, env={**os.environ, PASSWORD_ENV: spec.password},
         )
-        self.code = None
+        self.code, self._stopping = None, False
         self._reader = gevent.spawn(self._read)
         if parent := os.environ.get(PARENT_ENV):
             gevent.spawn(self._end_with, int(parent))
@@ -111,6 +112,7 @@ class Steering:
         """Stop the engine cleanly; after STOP_WAIT_S by force."""
         if self._process is None or self._process.poll() is not None:
             return
+        self._stopping = True
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(timeout=STOP_WAIT_S)
@@ -156,7 +158,7 @@ class Steering:
         log.info("the engine has ended with code %s: %s", self.code, _sentence(self.state))
         environment.process_exit_code = 0 if self.code == 0 else self.code if self.code and self.code > 0 else 3
         if isinstance(runner, WorkerRunner):
-            runner.send_message(ENDED, {"code": environment.process_exit_code})
+            runner.send_message(ENDED, {"code": LOST if self._stopping else environment.process_exit_code})
         elif runner is not None and runner.state not in ("stopping", "stopped", "cleanup"):
             gevent.spawn_later(LAST_ROWS_S, runner.stop if environment.web_ui else runner.quit)
 
@@ -249,9 +251,12 @@ def _start(environment: Environment, **_: Any) -> None:
             gevent.spawn(runner.quit)
 
 
-def _stop(environment: Environment, **_: Any) -> None:
+def _stopping(environment: Environment, **_: Any) -> None:
     if (attendant := _attendants.get(id(environment))) is not None:
         attendant.end()
+
+
+def _stop(environment: Environment, **_: Any) -> None:
     steering = _steering.get(id(environment))
     if steering is not None:
         steering.stop()
@@ -261,4 +266,5 @@ _hooks: Any = events  # locust's hooks carry no types
 _hooks.init_command_line_parser.add_listener(_options)
 _hooks.init.add_listener(_init)
 _hooks.test_start.add_listener(_start)
+_hooks.test_stopping.add_listener(_stopping)
 _hooks.test_stop.add_listener(_stop)

@@ -1,7 +1,8 @@
 """Locust's master of a distributed load: it ends when every worker's engine has ended, and fails when one was lost.
 
 A worker that was killed says nothing any more; Locust calls it missing after three heartbeats. Its share of the load is then not sent by
-anybody (each engine's log is the only record of its mails), so the load as a whole failed: exit code 3.
+anybody (each engine's log is the only record of its mails), so the load as a whole failed: exit code 3. So does a worker that was told to stop by
+anybody but its master, as when its pod is deleted.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.chaos.nodes import Nodes
 from harness.errors import CommandFailed
 from harness.load import in_cluster, pods
 from harness.load.in_cluster import ClusterLoad, last_state
@@ -58,12 +59,22 @@ def killed(stack: StackUnderTest, tmp_path_factory: pytest.TempPathFactory) -> K
     load = in_cluster.start(spec, folder, stack.stack, placed, root=stack.checkout.root, progress=SilentProgress())
     try:
         wait_for(lambda: last_state(folder / "load-2.log").get("accepted", 0) > 10, deadline_s=90, what="mail accepted from the second worker")
-        assert stack.gateway().delete_pod("load-2", stack.namespace, 0)
+        sigkill(stack, "load-2")
         with pytest.raises(CommandFailed) as caught:
             load.wait(120)
     finally:
         load.stop()
     return Killed(load, stack, folder, caught.value)
+
+
+def sigkill(stack: StackUnderTest, name: str) -> None:
+    """Every process of the pod's container at once, from its node: a deletion, even without grace, begins with SIGTERM."""
+    pod = stack.cluster.pod(stack.namespace, name)
+    assert pod is not None
+    nodes = Nodes(stack.target)
+    found = nodes.processes(pod.node, pod.container("locust").id)
+    assert len(found) >= 2, "Locust and its engine"
+    nodes.signal(pod.node, found, "KILL")
 
 
 def test_the_load_says_that_a_worker_is_lost(killed: Killed):

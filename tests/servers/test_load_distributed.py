@@ -87,6 +87,23 @@ def test_a_worker_killed_in_mid_load_leaves_no_accepted_mail_unknown(tmp_path: P
     assert [(arm / f"load-{n}.log").read_bytes() == (outs[n] / f"load-{n}.log").read_bytes() for n in (1, 2)] == [True, True]
 
 
+@pytest.mark.slow
+def test_a_worker_told_to_stop_by_somebody_else_fails_the_load(tmp_path: Path):
+    """As when its pod is deleted: its log is whole, but what it had still to send is not sent."""
+    port = str(_free_port())
+    load = {"steady_rate_per_s": 40, "burst_max_s": 8, "tail_s": 0, "drain_s": 2}
+    with Sink() as sink:
+        master = locust("mx", tmp_path, sink.port, load, "--master", "--master-bind-port", port, "--expect-workers", "2", "--headless", "--only-summary")
+        workers = [locust("mx", tmp_path, sink.port, load, "--worker", "--master-port", port) for _ in range(2)]
+        wait_for(lambda: len(sink.acknowledged) > 40, deadline_s=60, what="mails", every_s=0.02)
+        workers[1].send_signal(signal.SIGTERM)
+        finish(workers[1])
+        output = finish(master, 90)
+        finish(workers[0])
+    assert master.returncode == 3, output
+    assert sorted(Ledger.read(tmp_path / f"load-{n}.log").end["reason"] for n in (1, 2)) == ["done", "stopped"]
+
+
 def told(out: Path, port: int, load: dict[str, float], n: int) -> dict[str, str]:
     """The environment of a placed worker: without it the master's own options reach the workers, its directory with them."""
     (out / "given.json").write_text(make_spec(out, port, load, scenario="mx").to_json())
