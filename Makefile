@@ -2,6 +2,7 @@
 # make test       every test, the ones on the real cluster included
 # make test-fast  every quick test: no cluster, no server
 # make bench      the figures, product and peers side by side       (BENCH_ARGS=--ten-million; about 10 minutes)
+# make examples   one real report per plan, under reports/examples      (PLANS="mx-pod-kill ndots")
 # make setup      .venv/bin/mailgale
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -45,12 +46,13 @@ lint: setup
 	$(BIN)/lint-imports
 
 # One real report per plan, made again. What a plan finds (exit 1 or 5) is its result; any other end stops here.
+PLANS ?= $(basename $(notdir $(wildcard experiments/*.yaml)))
 examples: setup
-	@for plan in experiments/*.yaml; do \
-	  name=$$(basename "$$plan" .yaml); code=0; \
-	  $(BIN)/mailgale run "$$plan" --arms all || code=$$?; \
+	@for name in $(PLANS); do \
+	  code=0; \
+	  $(BIN)/mailgale run "experiments/$$name.yaml" --arms all || code=$$?; \
 	  case $$code in 0|1|5) ;; *) exit $$code ;; esac; \
-	  run=$$(ls -d reports/runs/*-"$$name"-* | sort | tail -n 1); \
+	  run=$$(ls -d reports/runs/*-"$$name"-???? | sort | tail -n 1); \
 	  mkdir -p reports/examples/"$$name"; \
 	  cp "$$run"/report.html "$$run"/summary.md "$$run"/verdict.json "$$run"/junit.xml reports/examples/"$$name"/; \
 	  deploy/picture reports/examples/"$$name"/report.html reports/examples/"$$name"/report.png; \
