@@ -134,7 +134,8 @@ def _abilities(plan: Plan, checkout: Checkout) -> None:
 
 def _load(plan: Plan) -> Iterator[str]:
     what = f"scenario {plan.load.scenario}" if plan.load.kind == "mail" else f"{plan.load.kind} queries"
-    yield f"{what}, seed {plan.seed}, {plan.users} users, time scale {plan.time_scale:g}"
+    where = f"{plan.load.workers} workers in the cluster" if plan.load.in_cluster else "from this host"
+    yield f"{what} {where}, seed {plan.seed}, {plan.users} users, time scale {plan.time_scale:g}"
     for name, value in plan.load.params.items():
         yield f"{name} = {value}"
     for arm in plan.arms:

@@ -10,7 +10,7 @@ Limits: ``gap_s_max``: the longest time without a sample or state during the loa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from harness.checks import dns_evidence
@@ -107,5 +107,10 @@ def _reads(arm: ArmHistory) -> bool:
 
 
 def _longest_gap_s(arm: ArmHistory, kind: str, span: Span) -> float:
-    times = [span.begin, *(int(e["t"]) for e in arm.events(kind) if span.begin <= e["t"] <= span.end), span.end]
-    return max(b - a for a, b in pairwise(times)) / SECOND
+    writers = arm.load_states().values() if kind == "load_state" else [arm.events(kind)]
+    return max((_hole_s([int(e["t"]) for e in events], span) for events in writers), default=span.seconds)
+
+
+def _hole_s(times: Sequence[int], span: Span) -> float:
+    inside = [span.begin, *(t for t in times if span.begin <= t <= span.end), span.end]
+    return max(b - a for a, b in pairwise(inside)) / SECOND

@@ -49,7 +49,10 @@ def _attempts(arm: ArmHistory, span: Span, limits: Mapping[str, float], figures:
     for end in arm.events("load_end"):
         if end.get("reason") not in ("done", "deadline"):
             problems.append(f"the load was ended early ({end.get('reason')})")
-    return problems if arm.events("load_end") else [*problems, "the load did not come to its end"]
+    ended = {str(end["log"]) for end in arm.events("load_end")}
+    if not ended:
+        return [*problems, "the load did not come to its end"]
+    return [*problems, *(f"the load of {log} did not come to its end" for log in sorted(arm.load_states()) if log not in ended)]
 
 
 def _schedule(arm: ArmHistory, span: Span, limits: Mapping[str, float], figures: dict[str, float]) -> list[str]:

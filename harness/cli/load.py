@@ -76,6 +76,7 @@ _OPTIONS = (
     click.option("--settle", callback=seconds, default="60s", show_default=True, metavar="TIME", help="longest wait for accepted mail to arrive"),
     click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="same seed, same mails"),
     click.option("--allow", multiple=True, metavar="CIDR", help="address or network that may be loaded beside loopback; repeat it"),
+    click.option("--source", "sources", multiple=True, metavar="ADDRESS", help="local address to connect from; repeat it for a pool"),
     click.option("--mail-domain", default="example.org", show_default=True, help="without --user-file: user1@DOMAIN … are the recipients"),
     click.option("--sender-domain", default="", metavar="DOMAIN", help="of the outside senders [default: example.net and example.com]"),
     click.option("--lag-budget", callback=seconds, default="250ms", show_default=True, metavar="TIME", help="schedule lag p99 beyond which the generator was the limit"),
@@ -162,6 +163,6 @@ def _read(scenario: str, given: dict[str, Any]) -> LoadOptions:
         rate_per_s=given["rate"] or 0.0, messages=given["messages"] or 0, connections=given["connections"] or 0, size_bytes=given["size"],
         duration_s=given["duration"] or (CLOSED_LOOP_S if given["messages"] else OPEN_LOOP_S), settle_s=given["settle"], seed=given["seed"],
         user_file=str(Path(given["user_file"]).resolve()) if given["user_file"] else "", mail_domain=given["mail_domain"],
-        sender_domain=given["sender_domain"], allow=tuple(given["allow"]),
+        sender_domain=given["sender_domain"], allow=tuple(given["allow"]), sources=tuple(given["sources"]),
         ca_file=str(Path(given["ca_file"]).resolve()) if given["ca_file"] else "", lag_budget_ms=given["lag_budget"] * 1000, params=params,
     )

@@ -48,7 +48,10 @@ class Dialler:
     def _target(self, link: Link, role: str, hello: str, user: str, steps: _Steps) -> tuple[Endpoint, SessionOptions]:
         """Where and how a sender connects; made once."""
         access, client, policy = self._spec.endpoints[role], link.mta.client, link.mta.policy
-        endpoint = Endpoint(access.host_for(client), access.port, tls=access.tls, proxy_client=client if access.proxy else "")
+        host = access.host_for(client)
+        endpoint = Endpoint(
+            host, access.port, tls=access.tls, proxy_client=client if access.proxy else "", source=self._spec.source_for(host, link.mta.sender),
+        )
         options = SessionOptions(
             hello=hello, username=user, password=self._passwords[user] if user else "", tls_context=self._tls,
             connect_s=self._connect_s, step_s=self._step_s, dot_s=self._dot_s, on_step=partial(self._host.stats.time, steps.proto),

@@ -72,6 +72,7 @@ class Engine:
         self.phase, self._stop, self._deadline_ns = "warmup", asyncio.Event(), 0
         self._cpu_before_s = time.process_time()
         self._deadline_hit = False
+        self._lag_ms = (0.0, 0.0)
 
     def stop(self) -> None:
         """End early, cleanly; safe to call at any time and again."""
@@ -208,11 +209,12 @@ class Engine:
             act()
 
     def _state(self) -> None:
-        p99, most = self.stats.lag_ms()
+        p99, most = self._lag_ms = self.stats.lag_ms()
         self.ledger.event("load_state", **self.state(), lag_p99_ms=p99, lag_max_ms=most)
 
     def _tell(self) -> None:
-        self._report({**self.stats.report(), "state": self.state()})
+        p99, most = self._lag_ms
+        self._report({**self.stats.report(), "state": {"engine": self.spec.engine, **self.state(), "lag_p99_ms": p99, "lag_max_ms": most}})
 
 
 def _require(spec: LoadSpec, params: Params, accounts: Sequence[tuple[str, str]]) -> None:
@@ -227,6 +229,9 @@ def _require(spec: LoadSpec, params: Params, accounts: Sequence[tuple[str, str]]
     missing = [role for role, wanted in wants.items() if wanted and role not in spec.endpoints]
     if missing:
         raise UsageError(f"the scenario '{spec.scenario}' needs an endpoint for {', '.join(missing)}", where="load spec")
+    for role in (r for r, wanted in wants.items() if wanted):
+        for host in spec.endpoints[role].hosts:
+            spec.source_for(host, 0)
     if not accounts:
         raise UsageError("there are no users to send mail to", where="load spec", todo="give 'users' or 'user_file'")
     if not any(wants.values()):

@@ -34,7 +34,8 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from harness.errors import MailgaleError
-from harness.load.live_page import add_live_page
+from harness.load.live_page import Live, add_live_page, follow_workers
+from harness.load.master import ENDED, LAST_ROWS_S, LOST, Attendant
 from harness.load.options import add_options, spec_from_options
 from harness.load.params import Params
 from harness.load.spec import PASSWORD_ENV, LoadSpec
@@ -44,8 +45,8 @@ SPEC_ENV = "MAILGALE_LOAD_SPEC"
 PARENT_ENV = "MAILGALE_LOAD_PARENT"
 PARENT_EVERY_S = 1.0
 STOP_WAIT_S = 20.0
-LAST_ROWS_S = 1.3 * locust.stats.CSV_STATS_INTERVAL_SEC  #: locust writes its CSV on this grid and not once more at the end
-ENDED = "mailgale_engine_ended"
+#: Which engine this worker runs, ``n/N``, where whoever placed it says so; else by the order in which workers connect.
+WORKER_ENV = "MAILGALE_LOAD_WORKER"
 #: Steps that are whole operations and so count into Locust's total.
 WHOLE = frozenset({"mail"})
 log = logging.getLogger(__name__)
@@ -84,7 +85,9 @@ class Steering:
     def __init__(self, environment: Environment, scenario: type[Scenario]) -> None:
         self.environment, self.scenario = environment, scenario
         self.state: dict[str, Any] = {}
+        self.live = Live()
         self.code: int | None = None
+        self._stopping = False
         self._process: Any = None
         self._reader: Any = None
 
@@ -100,7 +103,7 @@ class Steering:
             [sys.executable, "-m", "harness.load", str(resolved), "--steered"], stdin=gevent.subprocess.PIPE,
             stdout=gevent.subprocess.PIPE, env={**os.environ, PASSWORD_ENV: spec.password},
         )
-        self.code = None
+        self.code, self._stopping = None, False
         self._reader = gevent.spawn(self._read)
         if parent := os.environ.get(PARENT_ENV):
             gevent.spawn(self._end_with, int(parent))
@@ -109,6 +112,7 @@ class Steering:
         """Stop the engine cleanly; after STOP_WAIT_S by force."""
         if self._process is None or self._process.poll() is not None:
             return
+        self._stopping = True
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(timeout=STOP_WAIT_S)
@@ -130,7 +134,8 @@ class Steering:
         spec = LoadSpec.read(Path(named)) if named else spec_from_options(self.environment.parsed_options, self.scenario.scenario)
         runner = self.environment.runner
         if isinstance(runner, WorkerRunner):
-            spec = spec.replace(engine=runner.worker_index + 1, engines=max(_workers(runner), spec.engines))
+            engine, engines = _place(runner, spec)
+            spec = spec.replace(engine=engine, engines=engines)
         spec = spec.replace(params={**self.scenario.defaults, **spec.params}).guarded()
         Params.of(spec.params)
         Path(spec.out).mkdir(parents=True, exist_ok=True)
@@ -143,6 +148,7 @@ class Steering:
             except ValueError:
                 continue  # the last line of a killed engine may be cut
             self.state = report.get("state", self.state)
+            self.live.told(str(self.state.get("engine", 1)), self.state)
             merge(self.environment.stats, report)
         self.code = self._process.wait()
         self._ended()
@@ -152,7 +158,7 @@ class Steering:
         log.info("the engine has ended with code %s: %s", self.code, _sentence(self.state))
         environment.process_exit_code = 0 if self.code == 0 else self.code if self.code and self.code > 0 else 3
         if isinstance(runner, WorkerRunner):
-            runner.send_message(ENDED, {"code": environment.process_exit_code})
+            runner.send_message(ENDED, {"code": LOST if self._stopping else environment.process_exit_code})
         elif runner is not None and runner.state not in ("stopping", "stopped", "cleanup"):
             gevent.spawn_later(LAST_ROWS_S, runner.stop if environment.web_ui else runner.quit)
 
@@ -193,9 +199,13 @@ def _entry(stats: locust.stats.RequestStats, step: dict[str, Any], now: float) -
     return entry
 
 
-def _workers(runner: WorkerRunner) -> int:
-    """How many workers share the load: what the master was told to expect."""
-    return int(getattr(runner.environment.parsed_options, "expect_workers", 1) or 1)
+def _place(runner: WorkerRunner, spec: LoadSpec) -> tuple[int, int]:
+    """Number of this worker's engine and of all; how many share the load is what the master was told to expect, where nobody says."""
+    number, _, of = os.environ.get(WORKER_ENV, "").partition("/")
+    if number and of:
+        return int(number), int(of)
+    expected = int(getattr(runner.environment.parsed_options, "expect_workers", 1) or 1)
+    return runner.worker_index + 1, max(expected, spec.engines)
 
 
 def _sentence(state: dict[str, Any]) -> str:
@@ -203,6 +213,7 @@ def _sentence(state: dict[str, Any]) -> str:
 
 
 _steering: dict[int, Steering] = {}
+_attendants: dict[int, Attendant] = {}
 
 
 def _options(parser: LocustArgumentParser, **_: Any) -> None:
@@ -214,33 +225,35 @@ def _init(environment: Environment, **_: Any) -> None:
     if not scenarios:
         return
     steering = _steering[id(environment)] = Steering(environment, scenarios[0])
+    follow_workers(environment, steering.live, lambda: steering.state)
     if environment.web_ui:
-        add_live_page(environment.web_ui, lambda: steering.state)
-    runner = environment.runner
-    if isinstance(runner, MasterRunner):
-        ended: list[int] = []
-
-        def on_ended(environment: Environment, msg: Any, **_: Any) -> None:
-            ended.append(msg.data["code"])
-            environment.process_exit_code = max(ended)
-            if len(ended) >= len(runner.clients):
-                ended.clear()
-                gevent.spawn(runner.stop if environment.web_ui else runner.quit)
-
-        runner.register_message(ENDED, on_ended)
+        add_live_page(environment.web_ui, steering.live.rows)
+    if isinstance(environment.runner, MasterRunner):
+        _attendants[id(environment)] = Attendant(environment, environment.runner)
 
 
 def _start(environment: Environment, **_: Any) -> None:
-    steering = _steering.get(id(environment))
-    if steering is None or isinstance(environment.runner, MasterRunner):
+    if (attendant := _attendants.get(id(environment))) is not None:
+        attendant.begin()
+    steering, runner = _steering.get(id(environment)), environment.runner
+    if steering is not None:
+        steering.live.states.clear()
+    if steering is None or isinstance(runner, MasterRunner):
         return
     try:
         steering.start()
     except MailgaleError as error:
         log.error("%s", error)
         environment.process_exit_code = error.exit_code
-        if environment.runner is not None:
-            gevent.spawn(environment.runner.quit)
+        if isinstance(runner, WorkerRunner):
+            runner.send_message(ENDED, {"code": error.exit_code})
+        if runner is not None:
+            gevent.spawn(runner.quit)
+
+
+def _stopping(environment: Environment, **_: Any) -> None:
+    if (attendant := _attendants.get(id(environment))) is not None:
+        attendant.end()
 
 
 def _stop(environment: Environment, **_: Any) -> None:
@@ -253,4 +266,5 @@ _hooks: Any = events  # locust's hooks carry no types
 _hooks.init_command_line_parser.add_listener(_options)
 _hooks.init.add_listener(_init)
 _hooks.test_start.add_listener(_start)
+_hooks.test_stopping.add_listener(_stopping)
 _hooks.test_stop.add_listener(_stop)

@@ -33,6 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=1)
     group.add_argument("--time-scale", type=float, default=1.0, help="divides back-off and deadlines")
     group.add_argument("--allow", action="append", default=[], metavar="CIDR", help="network that may be loaded beside loopback")
+    group.add_argument("--source", action="append", default=[], metavar="ADDRESS", help="local address to connect from; repeat it for a pool")
     group.add_argument("--load-out", default="", metavar="DIR", help="directory of load-<n>.log (default: a new one)")
     group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the scenario")
 
@@ -53,7 +54,7 @@ def spec_from_options(options: Any, scenario: str) -> LoadSpec:
     return LoadSpec(
         run_id=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), arm="1-locust", seed=options.seed, scenario=scenario, endpoints=endpoints,
         params=params, out=out, users=options.load_users, password=options.load_password, mail_domain=options.mail_domain,
-        user_file=options.user_file, time_scale=options.time_scale, allow=tuple(options.allow),
+        user_file=options.user_file, time_scale=options.time_scale, allow=tuple(options.allow), sources=tuple(options.source),
     )
 
 

@@ -42,7 +42,8 @@ class Reader:
     def endpoint(self, role: str) -> Endpoint:
         """Where this user connects to."""
         access = self.spec.endpoints[role]
-        return Endpoint(access.host_for(self.client), access.port, tls=access.tls, proxy_client=self.client if access.proxy else "")
+        host, proxy = access.host_for(self.client), self.client if access.proxy else ""
+        return Endpoint(host, access.port, tls=access.tls, proxy_client=proxy, source=self.spec.source_for(host, self.number))
 
     @property
     def tls_context(self) -> ssl.SSLContext:

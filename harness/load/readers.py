@@ -31,7 +31,7 @@ class Readers:
         self._host = host
         self.watchers = [
             Watcher(Reader(host, spec, params, i, *accounts[i], client(i), f"watcher/{i}"), sightings)
-            for i in range(min(params.watchers, len(accounts))) if i % spec.engines == spec.engine - 1
+            for i in range(min(params.watchers, len(accounts)))  # each engine has its own: it alone knows when its mails were due
         ]
         first = params.watchers
         users = [(i, params.account_of(i, len(accounts))) for i in range(params.imap_users + params.pop_users + params.idle_users)]

@@ -32,6 +32,7 @@ class LoadProcess:
     process: subprocess.Popen[bytes]
     spec: LoadSpec
     output: Path
+    problems: tuple[str, ...] = ()  #: what of the record could not be had: nothing, it is written here
 
     @property
     def alive(self) -> bool:

@@ -54,6 +54,8 @@ class LoadSpec:
     :param users: ``user1@<mail_domain>`` … with one ``password``; or
     :param user_file: CSV ``address,password``, one user a line, instead of ``users`` and ``password``.
     :param allow: addresses and networks that may be loaded beside loopback.
+    :param sources: local addresses to connect from: a sender or reader keeps to one of them, of the family of the server it connects to. () = the
+        system's choice. One address has some 28,000 ports for one server (ip(7)).
     :param ca_file: PEM that TLS certificates must chain to; "" = certificates are not checked.
     :param engine: number ``n`` of this engine, of ``engines``.
     """
@@ -72,6 +74,7 @@ class LoadSpec:
     internet_domains: tuple[str, ...] = ("example.net", "example.com")
     time_scale: float = 1.0
     allow: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     ca_file: str = ""
     tls_name: str = ""
     engine: int = 1
@@ -90,7 +93,7 @@ class LoadSpec:
         try:
             data = json.loads(text)
             accesses = {role: _access(role, a, where) for role, a in data.pop("endpoints").items()}
-            data["allow"], data["internet_domains"] = tuple(data.get("allow", ())), tuple(data.get("internet_domains", ()))
+            data |= {key: tuple(data.get(key, ())) for key in ("allow", "internet_domains", "sources")}
             return cls(endpoints=accesses, **data)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"not a load spec: {error}", where=where) from error
@@ -107,6 +110,16 @@ class LoadSpec:
     def replace(self, **changes: Any) -> LoadSpec:
         """A copy with ``changes``."""
         return dataclasses.replace(self, **changes)
+
+    def source_for(self, host: str, number: int) -> str:
+        """The local address of the ``number``-th client for a server at ``host``; "" = the system's choice.
+
+        :raises UsageError: there are addresses, but none of its family.
+        """
+        fitting = [s for s in self.sources if (":" in s) == (":" in host)]
+        if self.sources and not fitting:
+            raise UsageError(f"none of the source addresses can reach {host}: they are of the other family", where=", ".join(self.sources))
+        return fitting[number % len(fitting)] if fitting else ""
 
     def accounts(self) -> list[tuple[str, str]]:
         """(address, password) of every user, probe users first.

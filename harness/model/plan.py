@@ -67,6 +67,13 @@ class LoadSpec:
     intake_deadline_s: float  #: every offered mail must be accepted by then, from the start of the burst
     settle_s: float  #: longest wait for queues to empty after the load
     kind: str = "mail"
+    placement: str = "local"  #: ``local``: processes on this host; ``cluster``: pods
+    workers: int = 1  #: engines that share the load; more than one in the cluster only
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether the load runs in pods."""
+        return self.placement == "cluster"
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,10 @@ def load_plan(path: Path, catalogue: Catalogue, *, shown_as: str = "") -> Plan:
         seed=block.seed,
         time_scale=block.time_scale,
         users=block.users,
-        load=LoadSpec(block.load.scenario or "", block.load.params, block.load.intake_deadline_s, block.load.settle_s, block.load.kind),
+        load=LoadSpec(
+            block.load.scenario or "", block.load.params, block.load.intake_deadline_s, block.load.settle_s, block.load.kind,
+            block.load.placement, block.load.workers,
+        ),
         arms=tuple(_arm(a) for a in block.arms),
         checks=_checks(block, catalogue),
         faults=tuple(each for f in block.faults for each in _repeated(names.fault(f), f)),
@@ -162,6 +165,10 @@ class _Names:
 
     def _load(self, block: PlanBlock) -> None:
         load = block.load
+        if load.workers > 1 and load.placement != "cluster":
+            raise self.source.error((*self.base, "load", "workers"), "one process loads from this host", "add 'placement: cluster'")
+        if load.kind != "mail" and load.placement == "cluster":
+            raise self.source.error((*self.base, "load", "placement"), f"{load.kind} queries come from this host", "take 'placement' out")
         if load.kind == "mail":
             if load.scenario is None:
                 raise self.source.error((*self.base, "load"), "'load.scenario' is missing")

@@ -21,6 +21,8 @@ class LoadBlock(_Strict):
     intake_deadline_s: float = Field(gt=0, le=86400, description="every offered mail is accepted by then, from the start of the burst")
     settle_s: float = Field(gt=0, le=86400, description="longest wait for queues to empty after the load")
     params: dict[str, Any] = Field(default_factory=dict)
+    placement: Literal["local", "cluster"] = Field(default="local", description="where the load runs: processes on this host, or pods in the cluster")
+    workers: int = Field(default=1, ge=1, le=64, description="engines that share the load; more than one needs placement: cluster")
 
 
 class ArmBlock(_Strict):

@@ -29,10 +29,9 @@ from harness.errors import (
 from harness.kube.api import ApiFailed
 from harness.kube.client import Cluster
 from harness.kube.gateway import Mutation
-from harness.load import runner as load_runner
 from harness.model.plan import Arm, Plan
 from harness.model.target import Target
-from harness.rehearse import dnslab, specs
+from harness.rehearse import dnslab, placing, specs
 from harness.rehearse.children import Child
 from harness.rehearse.counting import LOG as DNS_LOG
 from harness.rehearse.counting import counting, lacking
@@ -169,7 +168,7 @@ def _mail(arm: ArmRun, stack: Stack) -> None:
 
 
 def _announce_writers(arm: ArmRun) -> None:
-    names = ["conductor.log", "observe.log", "load-1.log", "census.log"]
+    names = ["conductor.log", "observe.log", *(f"load-{n + 1}.log" for n in range(arm.plan.load.workers)), "census.log"]
     if arm.plan.load.kind == "dns":
         names += dnslab.WRITERS
     if faults_of(arm.plan, arm.arm.name):
@@ -229,7 +228,7 @@ def _up(arm: ArmRun) -> Stack:
     return lifecycle.up(
         arm.target, arm.checkout, profile=arm.plan.profile, variants=arm.arm.variants, users=arm.plan.users,
         time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides=dnslab.stack_params(arm.plan),
-        progress=arm.progress, record=_recorder(arm), prepared=arm.images,
+        progress=arm.progress, record=_recorder(arm), prepared=arm.images, generators=placing.networks(arm),
     )
 
 
@@ -292,15 +291,16 @@ def faults_beside(arm: ArmRun, stack: Placed) -> Iterator[ChaosProcess | None]:
 
 def _load(arm: ArmRun, stack: Stack) -> None:
     spec = specs.load(arm, stack)
-    process = load_runner.start(spec, arm.directory.path, secrets=arm.secrets)
-    params = spec.params
-    longest = sum(float(params.get(k, 0)) for k in ("warmup_s", "burst_max_s", "tail_s", "watch_max_s"))
+    longest = sum(float(spec.params.get(k, 0)) for k in ("warmup_s", "burst_max_s", "tail_s", "watch_max_s")) + LOAD_GRACE_S
+    process = placing.start(arm, stack, spec, longest, record=_recorder(arm))
     try:
-        process.wait(deadline_s=longest + LOAD_GRACE_S)
+        process.wait(deadline_s=longest)
     except (NotReady, CommandFailed) as error:
         arm.incident(str(error), "load")
     finally:
         process.stop()
+        for problem in process.problems:
+            arm.incident(problem, "load")
         arm.offered = float(process.state().get("offered", 0))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Interrupted, MailgaleError, RecordLost
+from harness.load.pods import COMPONENT as LOAD
 from harness.model.plan import Plan
 from harness.model.target import Target
 from harness.rehearse import leftovers
@@ -72,7 +73,10 @@ def rehearse(plan: Plan, target: Target, checkout: Checkout, options: Options, p
     with checkout.lock("run"), progress.stage(f"{plan.name}: {len(order)} arms"):
         leftovers.forget_secrets(checkout)
         images_begin = time.monotonic()
-        images = lifecycle.prepare(target, checkout, profile=plan.profile, variants=[plan.arm(name).variants for _, name in order], progress=progress)
+        images = lifecycle.prepare(
+            target, checkout, profile=plan.profile, variants=[plan.arm(name).variants for _, name in order], progress=progress,
+            more=[LOAD] if plan.load.in_cluster else [],
+        )
         timings = {"setup": round(setup_s, 1), "images": round(time.monotonic() - images_begin, 1)}
         meta = {**what_is_tested(plan, target, checkout, options), "images": {i.ref: i.id for i in images.values()}}
         run = _begun(plan, target, checkout, options, progress, order, meta)

@@ -43,6 +43,7 @@ class LoadOptions:
     :param rate_per_s: open loop; or ``messages`` over ``connections``: closed loop.
     :param user_file: CSV ``address,password``; recipients are drawn from it. "" = ``user1@<mail_domain>`` … for a sink.
     :param allow: networks that may be loaded beside loopback.
+    :param sources: local addresses to connect from.
     :param params: parameters of the scenario that override what is worked out here.
     """
 
@@ -59,6 +60,7 @@ class LoadOptions:
     mail_domain: str = "example.org"
     sender_domain: str = ""
     allow: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     ca_file: str = ""
     lag_budget_ms: float = 250.0
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -90,7 +92,7 @@ def task_of(options: LoadOptions) -> LoadTask:
     _agree(options)
     spec = LoadSpec(
         run_id="", arm="", seed=options.seed, scenario=options.scenario, endpoints=options.endpoints, params={}, out="",
-        users=USERS_OF_A_SINK, mail_domain=options.mail_domain, user_file=options.user_file, allow=options.allow, ca_file=options.ca_file,
+        users=USERS_OF_A_SINK, mail_domain=options.mail_domain, user_file=options.user_file, allow=options.allow, ca_file=options.ca_file, sources=options.sources,
         internet_domains=(options.sender_domain,) if options.sender_domain else ("example.net", "example.com"),
     ).guarded()
     accounts = tuple(spec.accounts())

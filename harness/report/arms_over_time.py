@@ -114,12 +114,10 @@ def _band(name: str, events: Sequence[Mapping[str, Any]], clock: Clock) -> Band 
 
 
 def _marks(arm: ArmData, clock: Clock) -> list[tuple[float, str]]:
-    marks: list[tuple[float, str]] = []
-    phase = ""
+    begins: dict[str, float] = {}
     for event in sorted(arm.events("load_state"), key=lambda e: int(e["t"])):
-        if event.get("phase") != phase:
-            phase = str(event.get("phase"))
-            marks.append((clock.s(event["t"]), phase))
+        begins.setdefault(str(event.get("phase")), clock.s(event["t"]))
+    marks = [(t, phase) for phase, t in begins.items()]
     for event in arm.events("phase"):
         if event.get("edge") == "begin" and event.get("name") in ("heal", "settle", "census"):
             marks.append((clock.s(event["t"]), str(event["name"])))

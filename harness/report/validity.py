@@ -70,8 +70,14 @@ def _generator(arms: Sequence[ArmData]) -> Validity:
 
 
 def _cores(arm: ArmData) -> float:
-    """The generator's mean CPU use over the load, in cores."""
-    states = sorted(arm.events("load_state"), key=lambda e: int(e["t"]))
+    """The generator's mean CPU use over the load, in cores; of several, the busiest."""
+    logs: dict[str, list[Mapping[str, Any]]] = {}
+    for event in sorted(arm.events("load_state"), key=lambda e: int(e["t"])):
+        logs.setdefault(str(event.get("log")), []).append(event)
+    return max(map(_mean_cores, logs.values()), default=0.0)
+
+
+def _mean_cores(states: Sequence[Mapping[str, Any]]) -> float:
     span = (int(states[-1]["t"]) - int(states[0]["t"])) / 1e9 if states else 0.0
     return (float(states[-1].get("cpu_s") or 0) - float(states[0].get("cpu_s") or 0)) / span if span > 0 else 0.0
 

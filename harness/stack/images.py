@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.cluster import base_image, kind
+from harness.cluster import base_image, kind, wheels
 from harness.cluster.engine import Engine
 from harness.errors import CommandFailed, StackFailed
 from harness.support.checkout import Checkout
@@ -141,6 +141,9 @@ class _Bases:
             return base_image.ensure_base_image(self._engine, self._checkout, self._progress, "bookworm")
         if argument in ("COREDNS", "COREDNS_IMAGE"):
             return base_image.ensure_coredns_image(self._engine, self._checkout, self._progress)
+        if argument.endswith("_WHEELS"):
+            component = argument.removesuffix("_WHEELS").lower().replace("_", "-")
+            return wheels.ensure_wheels_image(self._engine, self._checkout, self._progress, component)
         return ""
 
 

@@ -7,7 +7,7 @@ and ``status`` and ``down`` need no state on this host.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -55,12 +55,14 @@ def up(
     progress: Progress | None = None,
     record: Record | None = None,
     prepared: Mapping[str, images.Image] | None = None,
+    generators: Sequence[str] = (),
 ) -> Stack:
     """Build what is missing, deploy, and wait until mail passes through the edge. Idempotent: what is up and the same stays.
 
     :param suffix: the namespace is ``mailgale-<checkout id>-<suffix>``.
     :param overrides: further keys of ``run-params``.
     :param record: told of every change to the cluster.
+    :param generators: further networks from which the load comes, beside the target's.
     :param prepared: images as of :func:`prepare`; what they hold is deployed, even if the checkout has changed since.
     :raises UsageError: no such profile, variant or parameter.
     :raises NotReady: a foreign cluster lacks an edge node, a storage class or images; nothing was deployed.
@@ -74,9 +76,9 @@ def up(
         plain = kustomize(checkout, profile=profile, variants=variants, namespace=namespace)
     _edge_is_free(cluster, target, namespace)
     nodecache.allow(target, plain, namespace)
-    refs = prepared if prepared is not None and set(images_of(plain)) <= set(prepared) else _images(target, checkout, plain, say)
+    refs = prepared if prepared is not None and set(images_of(plain)) <= set(prepared) else _images(target, checkout, images_of(plain), say)
     params = Params(
-        namespace, users, time_scale, target.generator_networks, target.pod_networks, overrides=dict(overrides or {}),
+        namespace, users, time_scale, tuple(dict.fromkeys((*target.generator_networks, *generators))), target.pod_networks, overrides=dict(overrides or {}),
         dns_address=_dns_address(cluster, namespace),
     )
     blank = Stack(
@@ -92,16 +94,17 @@ def up(
 
 
 def prepare(
-    target: Target, checkout: Checkout, *, profile: str, progress: Progress, variants: Iterable[Sequence[str]] = ()
+    target: Target, checkout: Checkout, *, profile: str, progress: Progress, variants: Iterable[Sequence[str]] = (), more: Sequence[str] = ()
 ) -> dict[str, images.Image]:
     """Build a profile's images and bring them to the nodes, so that each :func:`up` after it only deploys.
 
     :param variants: sets of variants that will be deployed; some bring components, and so images, of their own.
+    :param more: images that are none of the profile's.
     :return: the images by name. Errors as of :func:`up`.
     """
     sets = dict.fromkeys([(), *map(tuple, variants)])
     plain = [m for one in sets for m in kustomize(checkout, profile=profile, variants=one, namespace=checkout.namespace("prepare"))]
-    return _images(target, checkout, plain, progress)
+    return _images(target, checkout, {*images_of(plain), *more}, progress)
 
 
 def down(what: Stack | str, *, target: Target | None = None, checkout_id: str = "", fast: bool = True, progress: Progress | None = None) -> None:
@@ -169,12 +172,12 @@ def find(target: Target, checkout: Checkout, suffix: str) -> Stack | None:
     return Stack(target=target, cluster=cluster, password=made.password, ca_pem=made.ca_pem, **facts)
 
 
-def _images(target: Target, checkout: Checkout, plain: Sequence[Manifest], progress: Progress) -> dict[str, images.Image]:
+def _images(target: Target, checkout: Checkout, names: Set[str], progress: Progress) -> dict[str, images.Image]:
     """The images, built, and where the nodes find them; on a foreign cluster also whether it has all else that is needed."""
     if target.kind == "context":
         foreign.check(Cluster(target))
     engine = ensure_engine(checkout, progress)
-    found = images.ensure(checkout, engine, images_of(plain), progress)
+    found = images.ensure(checkout, engine, names, progress)
     if target.image_registry:
         return publish.publish(engine, target.image_registry, found, progress)
     if target.ours:

@@ -44,7 +44,8 @@ def _mails(arm: ArmHistory, span: Span) -> dict[str, float]:
 
 def cut_short(arm: ArmHistory, span: Span) -> bool:
     """Whether the load was ended from outside before the intake deadline, so that nobody knows what would have been accepted by it."""
-    ended_itself = any(e.get("reason") in ("done", "deadline") for e in arm.events("load_end"))
+    reasons = {str(e["log"]): e.get("reason") for e in arm.events("load_end")}
+    ended_itself = bool(reasons) and all(reasons.get(log) in ("done", "deadline") for log in {*reasons, *arm.load_states()})
     return not ended_itself and span.end < span.begin + int(arm.plan.load.intake_deadline_s * SECOND)
 
 

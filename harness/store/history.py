@@ -86,6 +86,13 @@ class ArmHistory:
         """Every event of ``kind`` from all logs of the arm, by time; ``log`` says which file it stood in."""
         return self._by_kind.get(kind, [])
 
+    def load_states(self) -> dict[str, list[Event]]:
+        """``load_state`` of each engine, by its log: they share a load, and each tells of its own part."""
+        found: dict[str, list[Event]] = {}
+        for event in self.events("load_state"):
+            found.setdefault(str(event["log"]), []).append(event)
+        return found
+
     def lacks(self, what: str) -> bool:
         """Whether the conductor said that the target has no ``what`` (``queues``, ``faults``)."""
         return any(e.get("what") == what for e in self.events("not_supported"))

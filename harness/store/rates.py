@@ -12,11 +12,12 @@ burst counts as delivered when they are down to 5 % of their deepest, or to 5 ma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from harness.model.outcome import MailFlag, Outcome, Population, Proto
-from harness.store.history import SECOND, ArmHistory, Span
+from harness.store.history import SECOND, ArmHistory, Event, Span
 from harness.store.queues import depth, depth_at
 
 WINDOW_S_MIN = 4.0
@@ -36,12 +37,19 @@ class Rates:
 
 
 def backlog_window(arm: ArmHistory) -> Span | None:
-    """The stretch of the burst in which every elastic sender had backlog; None when shorter than WINDOW_S_MIN."""
-    times = [e["t"] for e in arm.events("load_state") if e.get("phase") == "burst" and int(e.get("backlog_min") or 0) > 0]
-    if not times:
+    """The stretch of the burst in which every elastic sender of every engine had backlog; None when shorter than WINDOW_S_MIN."""
+    spans = [_backlogged(states) for states in arm.load_states().values() if any(int(e.get("backlog_total") or 0) for e in states)]
+    if not spans or None in spans:
         return None
-    window = Span(min(times) + _RAMP_NS, max(times))
+    whole = [s for s in spans if s is not None]
+    window = Span(max(s.begin for s in whole) + _RAMP_NS, min(s.end for s in whole))
     return window if window.seconds >= WINDOW_S_MIN else None
+
+
+def _backlogged(states: Sequence[Event]) -> Span | None:
+    """From the first to the last state of one engine's burst in which each of its senders still had more to send."""
+    times = [e["t"] for e in states if e.get("phase") == "burst" and int(e.get("backlog_min") or 0) > 0]
+    return Span(min(times), max(times)) if times else None
 
 
 def rates(arm: ArmHistory) -> Rates | None:

@@ -1,8 +1,9 @@
-"""IMAP: FETCH of 2 kB mails from a real Dovecot beside aioimaplib, and thousands of idle connections."""
+"""IMAP: FETCH of 2 kB mails from a real Dovecot beside aioimaplib and imaplib, and thousands of idle connections."""
 
 from __future__ import annotations
 
 import asyncio
+import imaplib
 import os
 import resource
 import statistics
@@ -47,6 +48,19 @@ async def theirs(port: int) -> int:
     return found
 
 
+async def standard(port: int) -> int:
+    """The standard library's own client, which blocks."""
+    client = imaplib.IMAP4("127.0.0.1", port, timeout=60)
+    client.login(f"user1@{DOMAIN}", PASSWORD)
+    client.select("INBOX")
+    found = 0
+    for _ in range(ROUNDS // 4):
+        _, parts = client.fetch("1:*", "(UID FLAGS BODY.PEEK[])")
+        found += sum(1 for part in parts if isinstance(part, tuple))
+    client.logout()
+    return found
+
+
 def measured(server: Dovecot, pid: int, work) -> tuple[float, float]:
     """Mails per client CPU second, and the client's CPU as a share of the server's."""
     served, begin = tree_cpu_s(pid), time.process_time()
@@ -63,14 +77,15 @@ def test_fetch(book: Book) -> None:
             server.deliver(f"user1@{DOMAIN}", MESSAGE)
         pid = next(int(line) for line in (server.root / "run" / "master.pid").read_text().split())
         uvloop.run(ours(server.imap))  # the server's caches are warm from here on
-        seen = [(measured(server, pid, ours), measured(server, pid, theirs)) for _ in range(3)]
+        seen = [tuple(measured(server, pid, work) for work in (ours, theirs, standard)) for _ in range(3)]
     unit = "mails per client CPU-s"
-    mine, peer = statistics.median(a[0] for a, _ in seen), statistics.median(b[0] for _, b in seen)
+    mine, peer, plain = (statistics.median(run[i][0] for run in seen) for i in range(3))
     book.add("IMAP FETCH of 2 kB mails from Dovecot", mine, unit)
     book.add("peer: aioimaplib on uvloop", peer, unit)
-    share = statistics.median(a[1] for a, _ in seen)
+    book.add("peer: imaplib", plain, unit)
+    share = statistics.median(run[0][1] for run in seen)
     book.add("client CPU / server CPU", share, "", "≤0.5", 0.5, False, note=f"{MAILS * ROUNDS:,} mails a run, 3 runs; the server's by /proc, its children included")
-    book.add("ratio to the quickest Python peer", mine / peer, "×", "≥1×", 1.0)
+    book.add("ratio to the quickest Python peer", mine / max(peer, plain), "×", "≥1×", 1.0)
 
 
 def test_idle_connections(book: Book) -> None:

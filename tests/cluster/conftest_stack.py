@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.cluster.tools import kubectl_path
+from harness.load.pods import generator_networks
 from harness.model.target import Target
 from harness.stack import lifecycle
 from harness.stack.deployed import Stack
@@ -46,6 +47,6 @@ def stack(cluster: Target) -> Iterator[StackUnderTest]:
     """Up for the whole session; a stack that was left by a broken session is found and used, and taken down at the end."""
     checkout, progress = Checkout.find(), SilentProgress()
     lifecycle.down(f"mailgale-{checkout.id}-stack", target=cluster, checkout_id=checkout.id, progress=progress)
-    made = lifecycle.up(cluster, checkout, profile="minimal", users=50, time_scale=30.0, suffix=SUFFIX, progress=progress)
+    made = lifecycle.up(cluster, checkout, profile="minimal", users=50, time_scale=30.0, suffix=SUFFIX, progress=progress, generators=generator_networks(cluster))
     yield StackUnderTest(made, checkout)
     lifecycle.down(made, progress=progress)

@@ -37,7 +37,7 @@ class Sink:
         self.acknowledged_ns: list[int] = []  #: when, for each of them
         self.kept: list[tuple[str, bytes]] = []  #: trace and octets of each mail that was kept, acknowledged or not
         self.recipients: list[tuple[str, str]] = []  #: (trace, address) acknowledged
-        self.clients: list[str] = []
+        self.clients: list[str] = []  #: address of each connection's other end
         self.connections = self.rcpts = self.dots = 0
         self.begun = time.monotonic()
         self._melting: asyncio.Task[None] | None = None
@@ -73,6 +73,7 @@ class Sink:
 
     async def _dialogue(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number, self.connections = self.connections, self.connections + 1
+        self.clients.append(writer.get_extra_info("peername")[0])
         await self._thaw()
         greeting = self.behaviour.at_banner(number)
         writer.write((greeting or "220 sink ESMTP").encode() + b"\r\n")

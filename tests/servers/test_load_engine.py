@@ -313,3 +313,19 @@ def test_a_closed_loop_retries_and_ends_at_its_deadline(tmp_path: Path):
     assert time.monotonic() - begin < 15
     assert ledger.end["reason"] == "deadline"
     assert len({o["mail"] for o in ledger.offers}) == 5, "mails are not made before a connection is free"
+
+
+def test_connections_come_from_a_pool_of_addresses(tmp_path: Path):
+    """Each sender keeps to its own, so that a server that counts by address counts by sender."""
+    pool = ("127.0.0.7", "127.0.0.8", "127.0.0.9")
+    with Sink() as sink:
+        load = {"elastic_senders": 4, "backlog_per_sender": 5, "burst_max_s": 20, "reuse": False}
+        ledger = run(make_spec(tmp_path, sink.port, load, sources=(*pool, "::1")))
+    assert Counter(sink.clients) == {"127.0.0.7": 10, "127.0.0.8": 5, "127.0.0.9": 5}
+    agrees(sink, ledger)
+
+
+def test_a_pool_of_the_other_family_is_refused(tmp_path: Path):
+    code, errors = finish(engine(make_spec(tmp_path, 25, {"steady_rate_per_s": 1}, sources=("::1",))))
+    assert code == 4
+    assert "of the other family" in errors

@@ -95,7 +95,7 @@ def test_the_web_ui_shows_the_ledgers_state(tmp_path: Path):
         try:
             text = wait_for(shown, deadline_s=30, what="the state in the web UI")
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/mailgale", timeout=5) as answer:
-                assert b"accepted" in answer.read()
+                assert b"Accepted" in answer.read()
         finally:
             process.send_signal(signal.SIGTERM)
             finish(process)

@@ -122,3 +122,29 @@ def test_a_plan_that_does_not_exist_is_refused_with_the_nearest_name():
 
 def test_the_catalogue_describes_everything_it_lists():
     assert [e for e in entries(CHECKOUT) if not e.text] == []
+
+
+def placed(text: str, **keys: object) -> str:
+    """The plan with further keys under ``load``."""
+    lines = "".join(f"      {k}: {v}\n" for k, v in keys.items())
+    return text.replace("    load:\n", f"    load:\n{lines}", 1)
+
+
+def test_a_load_may_be_placed_in_the_cluster(tmp_path: Path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(placed(GOOD, placement="cluster", workers=3))
+    plan = load_plan(path, catalogue(CHECKOUT))
+    assert (plan.load.in_cluster, plan.load.workers) == (True, 3)
+    path.write_text(GOOD)
+    plan = load_plan(path, catalogue(CHECKOUT))
+    assert (plan.load.in_cluster, plan.load.workers) == (False, 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [({"workers": 2}, "one process loads from this host"), ({"placement": "moon"}, "'load.placement'"), ({"placement": "cluster", "workers": 0}, "'load.workers'"),
+     ({"placment": "cluster"}, "did you mean 'placement'")],
+)
+def test_a_wrong_placement_is_refused(tmp_path: Path, keys: dict[str, object], says: str):
+    error = refusal(tmp_path, placed(GOOD, **keys))
+    assert says in str(error)
