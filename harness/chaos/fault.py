@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from chaoslib.exceptions import ActivityFailed
 
+from harness.chaos import caps
+from harness.chaos.targets import NODE_KINDS
 from harness.chaos.triggers import wait_for_trigger
 from harness.chaos.undo import Armed
 from harness.chaos.world import LOOK_S, FaultFailed, World, current
@@ -142,6 +144,8 @@ def _run(doing: Fault, act: Callable[[Fault], None], when: Mapping[str, float] |
     doing.since = time.monotonic()
     doing.say("triggered", **measured)
     doing.world.check()
+    if doing.kind in NODE_KINDS:
+        caps.check_now(doing.world.cluster, doing.victims, doing.world.spec.may)
     act(doing)
     left = doing.undo()
     if left:

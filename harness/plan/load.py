@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import PlanError
-from harness.model.plan import Arm, CheckSpec, FaultSpec, LoadSpec, Plan
+from harness.model.plan import Arm, CheckSpec, FaultSpec, LoadSpec, NodeFaults, Plan, StopWhen
 from harness.plan.catalogue import Catalogue, nearest
 from harness.plan.schema import ArmBlock, CheckBlock, FaultBlock, PlanBlock
 from harness.plan.source import Path_, Source, read_yaml
@@ -53,6 +53,8 @@ def load_plan(path: Path, catalogue: Catalogue, *, shown_as: str = "") -> Plan:
         faults=tuple(names.fault(f) for f in block.faults),
         findings=tuple(block.findings),
         budget=block.budget.model_dump(),
+        node_faults=NodeFaults(**block.nodes.model_dump()) if block.nodes else NodeFaults(),
+        stop_when=StopWhen(**block.stop.model_dump()),
         held_constant=block.held_constant,
         stack_params=block.stack,
         experiment={k: v for k, v in source.data.items() if k != "extensions"},

@@ -7,36 +7,46 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.census.quiet import Quiet, wait_for_quiet
 from harness.census.spec import CensusSpec
 from harness.chaos import lease
 from harness.chaos import runner as chaos_runner
 from harness.chaos.runner import ChaosProcess
+from harness.chaos.tail import Tail
 from harness.chaos.targets import faults_of, resolve
 from harness.dns.lab import prove_names
 from harness.errors import (
+    BudgetExceeded,
     CleanupIncomplete,
     ClusterFailed,
     CommandFailed,
+    Interrupted,
     MailgaleError,
     NotReady,
     NotSupported,
     StackFailed,
 )
 from harness.kube.api import ApiFailed
-from harness.kube.gateway import Mutation
+from harness.kube.client import Cluster
+from harness.kube.gateway import Gateway, Mutation
 from harness.load import runner as load_runner
+from harness.load.runner import LoadProcess
 from harness.model.plan import Arm, Plan
 from harness.model.target import Target
 from harness.rehearse import specs
 from harness.rehearse.children import Child
 from harness.rehearse.journal import Journal
-from harness.rehearse.leftovers import taking_down
+from harness.rehearse.leftovers import all_left
+from harness.rehearse.stops import Stops
 from harness.stack import isolation, lifecycle, relief
+from harness.stack.access import Access
 from harness.stack.catalogue import components
+from harness.stack.clearing import taking_down
 from harness.stack.deployed import Stack
 from harness.stack.images import Image
+from harness.store.asking import mark_stopped
 from harness.store.run import ArmDir
 from harness.support.checkout import Checkout
 from harness.support.clock import wait_for
@@ -49,6 +59,11 @@ LOAD_GRACE_S = 60.0
 #: An API server that does not answer for this long after the load is taken for gone.
 CLUSTER_BACK_S = 60.0
 TEARDOWN = "teardown"
+JANITOR = "janitor"
+#: Phases that begin something new; after them the arm collects what became of it.
+BEGINNING = frozenset({"deploy", "isolation", "load"})
+#: Who asks a run to end does not wait as long as the plan would.
+ABORT_SETTLE_S = 30.0
 
 
 @dataclass
@@ -67,11 +82,15 @@ class ArmRun:
     progress: Progress
     images: Mapping[str, Image]
     keep_stack: bool = False
+    stops: Stops | None = None
+    access: Access | None = None
 
     def __post_init__(self) -> None:
         self.timings: dict[str, float] = {}
         self.offered = 0.0  #: mails that the load offered, for the budget
         self.ended = ""  #: what ended the arm before its time
+        self.torn_down = False
+        self.stopped: MailgaleError | None = None  #: what stopped its load before its time
         self.log = Journal(self.directory.conductor_log)
 
     @property
@@ -84,17 +103,24 @@ class ArmRun:
         """A phase in the arm's history, with progress and its duration.
 
         :raises RecordLost: the history takes no more, so that nothing new begins; what undoes goes ahead all the same.
+        :raises Interrupted: somebody asked the run to end, and this phase would begin something new.
         """
         begin = time.monotonic()
         self.log.event("phase", name=name, edge="begin")
         if name != TEARDOWN:
             self.log.check()
+        if name in BEGINNING and self.stops is not None:
+            self.stops.asked()
         try:
             with self.progress.stage(name):
                 yield
         finally:
             self.timings[name] = round(time.monotonic() - begin, 1)
             self.log.event("phase", name=name, edge="end")
+
+    def target_as(self, role: str) -> Target:
+        """The target by the rights of a role (harness.stack.access)."""
+        return self.access.target_as(role) if self.access is not None else self.target
 
     def incident(self, what: str, where: str = "") -> None:
         """An error that did not end the run."""
@@ -111,22 +137,14 @@ def run_arm(arm: ArmRun) -> None:
     try:
         _run(arm)
     except CleanupIncomplete as error:
-        left = "; ".join(dict.fromkeys(_left(error)))
-        raise CleanupIncomplete(f"{left}{'; the arm had ended with: ' + arm.ended if arm.ended and arm.ended not in left else ''}") from error
-
-
-def _left(error: BaseException | None) -> Iterator[str]:
-    """Every clean-up that failed while scopes were left, the last one first."""
-    while error is not None:
-        if isinstance(error, CleanupIncomplete):
-            yield str(error)
-        error = error.__context__
+        raise all_left(error, ended=arm.ended) from error
 
 
 def _run(arm: ArmRun) -> None:
     _announce_writers(arm)
     with ExitStack() as scopes:
         scopes.callback(arm.log.close)
+        scopes.enter_context(_opened(arm))
         observer = scopes.enter_context(_observing(arm))
         stack = scopes.enter_context(_deployed(arm))
         if arm.prove_isolation:
@@ -150,6 +168,8 @@ def _run(arm: ArmRun) -> None:
         if not observer.stop():
             arm.incident("the observer did not end well: its last samples may be missing", "observe")
         arm.log.check()
+        if arm.stopped is not None:
+            raise arm.stopped
 
 
 def _announce_writers(arm: ArmRun) -> None:
@@ -157,6 +177,23 @@ def _announce_writers(arm: ArmRun) -> None:
     if faults_of(arm.plan, arm.arm.name):
         names.append("faults.log")
     arm.log.event("expected_writers", names=names)
+
+
+@contextmanager
+def _opened(arm: ArmRun) -> Iterator[None]:
+    """The arm's namespace with the run's roles, before the observer; what is deployed into it takes it down again."""
+    if arm.access is None:
+        yield
+        return
+    gateway = Gateway(Cluster(arm.target), arm.checkout.id, arm.run_id, _recorder(arm))
+    lifecycle.open_namespace(gateway, namespace_of(arm), arm.access)
+    try:
+        yield
+    except BaseException:
+        if not arm.torn_down:
+            with taking_down(namespace_of(arm)):
+                _down(arm, namespace_of(arm))
+        raise
 
 
 @contextmanager
@@ -184,6 +221,7 @@ def _deployed(arm: ArmRun) -> Iterator[Stack]:
         arm.incident(f"the arm ended before its time: {error}", arm.directory.label)
         raise
     finally:
+        arm.torn_down = True
         if not arm.keep_stack:
             with arm.phase(TEARDOWN), taking_down(namespace_of(arm)):
                 _down(arm, namespace_of(arm))
@@ -207,7 +245,7 @@ def _up(arm: ArmRun) -> Stack:
     return lifecycle.up(
         arm.target, arm.checkout, profile=arm.plan.profile, variants=arm.arm.variants, users=arm.plan.users,
         time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides=arm.plan.stack_params,
-        progress=arm.progress, record=_recorder(arm), prepared=arm.images,
+        progress=arm.progress, record=_recorder(arm), prepared=arm.images, access=arm.access,
     )
 
 
@@ -251,11 +289,18 @@ def _faults(arm: ArmRun, stack: Stack) -> Iterator[ChaosProcess | None]:
         process = chaos_runner.start(
             arm.plan, arm.arm.name, resolved, target=arm.target, namespace=stack.namespace, arm_dir=arm.directory.path,
             arm_label=arm.directory.label, run_id=arm.run_id, checkout=arm.checkout, components=known, lease=held,
+            holder=_holder(arm, stack), acts_as=arm.target_as("chaos"),
         )
         try:
             yield process
         finally:
             process.stop()
+
+
+def _holder(arm: ArmRun, stack: Stack) -> str:
+    """The identity of the run's lease, where a janitor is there to watch it."""
+    lease = arm.stops.lease if arm.stops is not None else None
+    return lease.identity if lease is not None and f"Deployment/{JANITOR}" in stack.workloads else ""
 
 
 def _load(arm: ArmRun, stack: Stack) -> None:
@@ -264,7 +309,10 @@ def _load(arm: ArmRun, stack: Stack) -> None:
     params = spec.params
     longest = sum(float(params.get(k, 0)) for k in ("warmup_s", "burst_max_s", "tail_s", "watch_max_s"))
     try:
-        process.wait(deadline_s=longest + LOAD_GRACE_S)
+        _until_over(arm, process, longest + LOAD_GRACE_S)
+        process.wait(deadline_s=1)
+    except (BudgetExceeded, Interrupted) as error:
+        _stopped(arm, error)
     except (NotReady, CommandFailed) as error:
         arm.incident(str(error), "load")
     finally:
@@ -272,15 +320,42 @@ def _load(arm: ArmRun, stack: Stack) -> None:
         arm.offered = float(process.state().get("offered", 0))
 
 
+def _until_over(arm: ArmRun, process: LoadProcess, deadline_s: float) -> None:
+    """Follow the load until it has ended, or something ends it.
+
+    :raises NotReady: it has not ended in time. Further as of ``Stops.during``.
+    """
+    tail, state = Tail(process.log), dict[str, Any]()
+
+    def over() -> bool:
+        state.update(next((e for e in reversed(list(tail.events())) if e["kind"] == "load_state"), {}))
+        if arm.stops is not None:
+            arm.stops.during(state)
+        return not process.alive
+
+    wait_for(over, deadline_s=deadline_s, what="the load to end")
+
+
+def _stopped(arm: ArmRun, why: MailgaleError) -> None:
+    """The load ends now; everything after it goes on, so that what was acknowledged until now is judged."""
+    arm.stopped = why
+    arm.progress.note(f"stopping the load: {why}")
+    arm.log.event("stopped", why=str(why), code=why.exit_code)
+    mark_stopped(arm.directory, str(why))
+
+
 def _heal(arm: ArmRun, faults: ChaosProcess | None) -> None:
     """Wait until the faults are over; a trigger that never came ends with the load."""
     if faults is None:
         return
-    code = faults.wait(max(f.deadline_s for f in faults_of(arm.plan, arm.arm.name)))
-    if code != 0:
+    # A stopped load's faults are undone now; who waits for a trigger would wait in vain.
+    code = None if arm.stopped else faults.wait(max(f.deadline_s for f in faults_of(arm.plan, arm.arm.name)))
+    if code != 0 and not arm.stopped:
         arm.incident(f"the faults ended with {code}: {tail(faults.output())}", "faults")
     for what in faults.stop():
         arm.incident(f"undone by the conductor: {what}", "faults")
+    for what in faults.janitor_did():
+        arm.incident(f"the janitor took this host for gone: {what}", "faults")
 
 
 def _answers(arm: ArmRun, stack: Stack) -> None:
@@ -306,7 +381,8 @@ def _settle(arm: ArmRun, spec: CensusSpec) -> None:
     def look(quiet: Quiet) -> None:
         arm.progress.waiting(f"the queues to empty, {quiet.left} mails left")
 
-    quiet = wait_for_quiet(spec, deadline_s=arm.plan.load.settle_s, on_look=look)
+    aborted = isinstance(arm.stopped, Interrupted)
+    quiet = wait_for_quiet(spec, deadline_s=min(arm.plan.load.settle_s, ABORT_SETTLE_S if aborted else float("inf")), on_look=look)
     arm.log.event("settled", quiet=quiet.quiet, counts=quiet.counts, waited_s=quiet.waited_s, errors=list(quiet.errors))
     if not quiet.quiet:
         arm.incident(f"queues were not empty after {quiet.waited_s:.0f} s: {quiet.left} mails", "settle")

@@ -8,9 +8,9 @@ from typing import Any
 
 Manifest = dict[str, Any]
 #: These have no one to take leave of: nothing is sent to them once their last reader is gone.
-NO_PRESTOP = frozenset({"redis"})
-#: Neither has a second pod; nsd and redis answer for all, the edge owns a node's ports.
-SINGLE = frozenset({"edge", "redis", "nsd"})
+NO_PRESTOP = frozenset({"redis", "janitor"})
+#: Neither has a second pod; nsd and redis answer for all, the edge owns a node's ports, one janitor is enough.
+SINGLE = frozenset({"edge", "redis", "nsd", "janitor"})
 
 
 def workloads(manifests: Sequence[Manifest]) -> Iterator[Manifest]:
