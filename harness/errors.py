@@ -7,7 +7,8 @@
     ├── NotReady                 8   preflight or set-up failed
     │   ├── ClusterFailed        8   engine, node image or cluster
     │   └── StackFailed          8   images, manifests, readiness
-    ├── BudgetExceeded           9   a budget or stop condition ended the run
+    ├── BudgetExceeded           9   a budget ended the run
+    │   └── StopCondition        9   a stop condition of the plan did, whatever the verdict
     ├── CleanupIncomplete       10   something is left behind; overrides every other code
     ├── StoreDamaged             3   a run directory that does not read back as it was written
     ├── RecordLost               3   the disk took no more: what was to be recorded is not
@@ -73,9 +74,13 @@ class StackFailed(NotReady):
 
 
 class BudgetExceeded(MailgaleError):
-    """A budget or a stop condition ended the run."""
+    """A budget ended the run."""
 
     exit_code = 9
+
+
+class StopCondition(BudgetExceeded):
+    """A stop condition of the plan ended the run. The verdict on what was seen until then does not change the exit code."""
 
 
 class CleanupIncomplete(MailgaleError):

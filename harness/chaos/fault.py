@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from chaoslib.exceptions import ActivityFailed
 
-from harness.chaos.targets import workload_of
+from harness.chaos import caps
+from harness.chaos.targets import NODE_KINDS, workload_of
 from harness.chaos.triggers import wait_for_trigger
 from harness.chaos.undo import Armed
 from harness.chaos.world import LOOK_S, FaultFailed, World, current
@@ -177,6 +178,8 @@ def _run(doing: Fault, act: Callable[[Fault], None], when: When) -> None:
     doing.since = time.monotonic()
     doing.say("triggered", **measured)
     doing.world.check()
+    if doing.kind in NODE_KINDS:
+        caps.check_now(doing.world.cluster, doing.victims, doing.world.spec.may)
     act(doing)
     left = doing.undo()
     if left:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import GuardRefused
+from harness.support.process import birth
 
 VARIABLE = "MAILGALE_RUN_LEASE"
 
@@ -51,7 +52,7 @@ class Lease:
             held = json.loads(self.path.read_text())
             same = secrets.compare_digest(str(held["token"]), self.token)
             ours = (held["run_id"], held["namespace"]) == (run_id, namespace)
-            alive = _birth(int(held["pid"])) == held["birth"]
+            alive = birth(int(held["pid"])) == held["birth"]
         except FileNotFoundError:
             raise GuardRefused("the run is over: its lease was removed", where=str(self.path)) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -69,7 +70,7 @@ def held(path: Path, *, run_id: str, namespace: str) -> Iterator[Lease]:
     :raises GuardRefused: the file is there already.
     """
     lease = Lease(path, secrets.token_hex(16))
-    body = {"token": lease.token, "run_id": run_id, "namespace": namespace, "pid": os.getpid(), "birth": _birth(os.getpid())}
+    body = {"token": lease.token, "run_id": run_id, "namespace": namespace, "pid": os.getpid(), "birth": birth(os.getpid())}
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -80,13 +81,3 @@ def held(path: Path, *, run_id: str, namespace: str) -> Iterator[Lease]:
         yield lease
     finally:
         path.unlink(missing_ok=True)
-
-
-def _birth(pid: int) -> str:
-    """When a process began, in clock ticks since boot; "" when there is none. Source: proc(5), /proc/pid/stat field 22."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    fields = stat.rpartition(")")[2].split()
-    return "" if fields[0] in "ZX" else fields[19]

@@ -21,6 +21,8 @@ class ChaosSpec:
 
     :param arm: ``<block>-<arm>``. :param workloads: component → its ``Kind/name``.
     :param faults: names of the faults that must happen.
+    :param holder: who holds the run's lease in the cluster; entries of the undo log are mirrored there for the janitor ("" = they are not).
+    :param may: what the plan lets faults do to nodes (``model.plan.NodeFaults``).
     :param trigger_deadline_s: a fault whose trigger has not come by then, from the process' start, has failed.
     """
 
@@ -33,6 +35,8 @@ class ChaosSpec:
     workloads: Mapping[str, tuple[str, ...]]
     faults: tuple[str, ...] = field(default=())
     trigger_deadline_s: float = 900.0
+    holder: str = ""
+    may: tuple[str, ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -64,6 +68,6 @@ class ChaosSpec:
         try:
             data = json.loads(path.read_text())
             data["workloads"] = {k: tuple(v) for k, v in data["workloads"].items()}
-            return cls(**{**data, "faults": tuple(data["faults"])})
+            return cls(**{**data, "faults": tuple(data["faults"]), "may": tuple(data.get("may", ()))})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"is no spec of faults: {error!r}", where=str(path)) from None

@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.chaos import caps
 from harness.errors import GuardRefused, NotSupported
 from harness.kube.client import Cluster
 from harness.kube.objects import Pod
@@ -18,8 +19,8 @@ from harness.model.faults import KINDS
 from harness.model.plan import FaultSpec, Plan
 from harness.model.target import Target
 
-#: Faults that cost their victims their lives, which a plan's budget has to allow.
-KILLS = frozenset({"kill_pod", "container_kill", "attach_refused", "volume_readonly"})
+#: Faults whose victims are nodes.
+NODE_KINDS = frozenset(name for name, kind in KINDS.items() if kind.hits in ("nodes", "every node"))
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,12 @@ def faults_of(plan: Plan, arm: str) -> tuple[FaultSpec, ...]:
 def resolve(plan: Plan, arm: str, cluster: Cluster, namespace: str, components: Mapping[str, Component]) -> tuple[Resolved, ...]:
     """Every fault of ``arm`` with its victims as the cluster is now.
 
-    :raises GuardRefused: fewer candidates than wanted, the last schedulable node would be hit, or more pods than the plan's budget.
+    :raises GuardRefused: fewer candidates than wanted, the last schedulable node would be hit, or more than the plan's caps.
     :raises NotSupported: the target or the component cannot suffer this fault.
     """
     pods = cluster.pods(namespace)
     found = tuple(Resolved(f, victims(f, plan.seed, pods, cluster.target, components)) for f in faults_of(plan, arm))
-    hit = sum(len(r.victims) for r in found if r.fault.kind in KILLS)
-    allowed = plan.budget.get("pods_killed", 0)
-    if hit > allowed:
-        raise GuardRefused(f"the faults would kill {hit} pods, the plan's budget allows {allowed:g}", where=plan.source)
+    caps.check(plan, [(r.fault, r.victims) for r in found], cluster.target, node_kinds=NODE_KINDS)
     return found
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from harness.errors import CleanupIncomplete, MailgaleError
 from harness.store.log import MAGIC, Damage, LogWriter, read_events
@@ -34,15 +34,24 @@ class Armed:
     entry: Entry
 
 
+class Mirrored(Protocol):
+    """Where entries are written a second time, for who undoes when this host is gone (harness.chaos.mirror)."""
+
+    def armed(self, number: int, entry: Entry) -> None: ...
+
+    def undone(self, number: int) -> None: ...
+
+
 class UndoLog:
     """Writes one undo log. Threads may share it.
 
     :param path: must not exist yet.
     :param undoer: carries out entries.
+    :param mirror: told of each entry before the act, and once it is undone.
     """
 
-    def __init__(self, path: Path, undoer: Undoer) -> None:
-        self._log, self._path, self._undoer = LogWriter(path, "undo"), path, undoer
+    def __init__(self, path: Path, undoer: Undoer, mirror: Mirrored | None = None) -> None:
+        self._log, self._path, self._undoer, self._mirror = LogWriter(path, "undo"), path, undoer, mirror
         self._lock, self._next = threading.Lock(), 1
         _sync(path.parent)
 
@@ -50,11 +59,14 @@ class UndoLog:
         """Write and sync an entry. Only when this has returned may the act be done.
 
         :raises OSError: it could not be made durable, so nothing may be done.
+        :raises MailgaleError: it could not be mirrored, so nothing may be done either.
         """
         with self._lock:
             armed = Armed(self._next, {"op": op, **fields})
             self._next += 1
             self._write(armed.id, "armed", entry=armed.entry)
+        if self._mirror is not None:
+            self._mirror.armed(armed.id, armed.entry)
         return armed
 
     def undo(self, armed: Armed) -> str:
@@ -67,6 +79,8 @@ class UndoLog:
         """Write down how an undo ended that was carried out elsewhere. Never raises OSError."""
         with self._lock, suppress(OSError):
             self._write(armed.id, "failed" if left else "undone", left=left)
+        if self._mirror is not None and not left:
+            self._mirror.undone(armed.id)
 
     def close(self) -> None:
         """Close the log; one that takes no more stays without its end mark."""
@@ -101,9 +115,15 @@ def pending(arm_dir: Path) -> list[Armed]:
     return sorted(armed.values(), key=lambda a: -a.id)
 
 
-def recover(arm_dir: Path, undoer: Undoer) -> list[str]:
+def armed_in(arm_dir: Path) -> list[Armed]:
+    """Every entry of the undo logs in ``arm_dir``, undone or not, in the order of arming."""
+    return [Armed(e["id"], e["entry"]) for e in _events(arm_dir) if e["state"] == "armed"]
+
+
+def recover(arm_dir: Path, undoer: Undoer, said: Mapping[int, str] | None = None) -> list[str]:
     """Undo everything that is pending; what was undone, one line each.
 
+    :param said: entry → who says that it has been ended already; it is verified all the same.
     :raises CleanupIncomplete: lists what is left, parts of a log that do not read included; calling it again tries exactly that again.
     """
     todo = pending(arm_dir)
@@ -117,7 +137,8 @@ def recover(arm_dir: Path, undoer: Undoer) -> list[str]:
             why = attempt(undoer, armed.entry)
             note(armed, why)
             tried += 1
-            (left if why else done).append(f"{describe(armed.entry)}{': ' + why if why else ''}")
+            who = (said or {}).get(armed.id, "")
+            (left if why else done).append(f"{describe(armed.entry)}{f' ({who}; verified)' if who and not why else ''}{': ' + why if why else ''}")
     except KeyboardInterrupt:
         left += [describe(a.entry) for a in todo[tried:]]
         raise CleanupIncomplete(f"interrupted before this was undone: {'; '.join(left)}", where=str(arm_dir), todo="mailgale recover") from None

@@ -14,6 +14,7 @@ from harness.chaos import images, netrules, restore
 from harness.chaos import spec as spec_module
 from harness.chaos.dnsproxies import DnsProxies
 from harness.chaos.lease import Lease
+from harness.chaos.mirror import Mirror
 from harness.chaos.nodes import FaultFailed as FaultFailed
 from harness.chaos.nodes import Nodes
 from harness.chaos.spec import ChaosSpec
@@ -69,7 +70,7 @@ class Hands:
         """Hands on the cluster of ``spec``."""
         target = spec.target_object()
         cluster = Cluster(target)
-        return cls(spec, cluster, Gateway(cluster, spec.checkout_id, spec.run_id, record), Nodes(target))
+        return cls(spec, cluster, Gateway(cluster, spec.checkout_id, spec.run_id, record, may=spec.may), Nodes(target))
 
     def workload(self, workload: str) -> dict[str, Any]:
         """The object ``Kind/name``.
@@ -231,5 +232,7 @@ def _open(lease: Lease) -> World:
     hands = Hands.of(spec, log.mutation)
     world = World(spec, hands.cluster, hands.gateway, hands.nodes, lease)
     world.log = log
-    world.undo_log = UndoLog(spec.directory / "undo.log", world.undo)
+    # Before the log: what cannot be mirrored may not be done, and the process ends before its first fault.
+    mirror = Mirror(world.gateway, spec.namespace, spec.holder) if spec.holder else None
+    world.undo_log = UndoLog(spec.directory / "undo.log", world.undo, mirror)
     return world

@@ -53,6 +53,7 @@ def cluster() -> None:
 def cluster_up(topology: str) -> None:
     """Bring the cluster up; does nothing where it is up and well."""
     checkout, progress = Checkout.find(), make_progress()
+    checkout.refuse_if_held("run")
     with checkout.lock("cluster"):
         target = kind_cluster.up(checkout, topology, progress)
     click.echo(f"{target.name}: {len(target.nodes)} nodes; kubeconfig {target.kubeconfig}, context {target.context}")
@@ -77,6 +78,7 @@ def cluster_status() -> None:
 def cluster_down() -> None:
     """Delete the cluster of this checkout, and nothing else."""
     checkout = Checkout.find()
+    checkout.refuse_if_held("run")
     with checkout.lock("cluster"):
         kind_cluster.down(checkout, make_progress())
 

@@ -27,6 +27,7 @@ from harness.cli.run import (
     runs,
 )
 from harness.cli.selftest import selftest
+from harness.cli.steer import abort_command, watch_command
 from harness.cli.terminal import console
 from harness.errors import Interrupted, MailgaleError, RecordLost
 
@@ -55,6 +56,7 @@ def cli() -> None:
 
 for _command in (
     doctor, cluster, stack, plan, preflight_command, run_command, rehearse_command, load_command, runs, judge_command, report_command, recover_command,
+    abort_command, watch_command,
     compare_command, baseline, selftest, dns, list_command,
 ):
     cli.add_command(_command)

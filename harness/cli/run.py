@@ -14,12 +14,15 @@ from harness.cli.catalogue import find_plan
 from harness.cli.summary import print_summary
 from harness.cli.target import F, TargetOptions, target_for, target_options
 from harness.cli.terminal import console, make_progress
-from harness.errors import MailgaleError, RecordLost, UsageError
+from harness.errors import CleanupIncomplete, MailgaleError, RecordLost, StopCondition, UsageError
 from harness.judge import RunVerdict, judge, judge_history
-from harness.preflight import preflight, prove_isolation
+from harness.kube import runlease
+from harness.kube.client import Cluster
+from harness.kube.gateway import Gateway
+from harness.preflight import described, preflight, prove_isolation
 from harness.rehearse.conductor import Ended, rehearse
 from harness.rehearse.leftovers import clear, forget_secrets
-from harness.rehearse.order import Options
+from harness.rehearse.order import Options, arms_in_order
 from harness.rehearse.resume import said_unfinished, told
 from harness.report import read as read_report
 from harness.report import summary_lines
@@ -55,20 +58,22 @@ def preflight_command(given: str, **target_args: str | None) -> int:
     """
     checkout, progress = Checkout.find(), make_progress()
     plan = find_plan(checkout, given)
+    checkout.refuse_if_held("run")
     target = target_for(checkout, progress, TargetOptions(**target_args), topology=plan.topology)
     found = preflight(plan, target, checkout, progress)
-    with checkout.lock("run"):
+    with checkout.lock("run"), runlease.held(Gateway(Cluster(target), checkout.id), checkout.id):
         proof = prove_isolation(plan, target, checkout, progress)
-    for line in replace(found, proofs=(*found.proofs, proof)).lines():
+    for line in replace(found, proofs=(*found.proofs, *proof)).lines():
         click.echo(line)
     return 0
 
 
 @click.command("run", epilog=_EXIT_CODES)
 @click.argument("given", metavar="PLAN")
+@click.option("--dry-run", is_flag=True, help="say what would be done and touch nothing: no cluster, no image, no file")
 @_run_options
 def run_command(
-    given: str, arms: str, blocks: int, keep_stack: bool, fresh: bool, output: str, **target_args: str | None
+    given: str, dry_run: bool, arms: str, blocks: int, keep_stack: bool, fresh: bool, output: str, **target_args: str | None
 ) -> int:
     """Run a plan, judge it and write its report; the exit code says the verdict.
 
@@ -80,7 +85,10 @@ def run_command(
       mailgale run experiments/friday-burst.yaml
       mailgale run friday-burst --arms all --blocks 6
       mailgale run mx-pod-kill --target context --context staging
+      mailgale run mx-pod-kill --dry-run
     """
+    if dry_run:
+        return _dry_run(given, Options(arms, blocks, keep_stack, fresh))
     return _run(given, Options(arms, blocks, keep_stack, fresh), output, target_args)
 
 
@@ -104,10 +112,19 @@ def _run(given: str, options: Options, output: str, target_args: dict[str, str |
     checkout, progress = Checkout.find(), make_progress()
     begin = time.monotonic()
     plan = find_plan(checkout, given)
+    checkout.refuse_if_held("run")  # a run's faults make its nodes look unwell, and an unwell cluster is replaced
     target = target_for(checkout, progress, TargetOptions(**target_args), topology=plan.topology)
     preflight(plan, target, checkout, progress)
     ended = rehearse(plan, target, checkout, options, progress, setup_s=time.monotonic() - begin)
     return _told(ended, output, took_s=time.monotonic() - begin)
+
+
+def _dry_run(given: str, options: Options) -> int:
+    """From the plan's file alone: what would be asked of a cluster is said by 'mailgale preflight'."""
+    plan = find_plan(Checkout.find(), given)
+    for line in described(plan, arms_in_order(plan, options)):
+        click.echo(line)
+    return 0
 
 
 def _told(ended: Ended, output: str, *, took_s: float) -> int:
@@ -127,8 +144,8 @@ def _told(ended: Ended, output: str, *, took_s: float) -> int:
 
 
 def _exit_code(verdict: RunVerdict, problem: MailgaleError | None) -> int:
-    """Clean-up incomplete overrides all; a run that was ended from outside says so unless mail was lost."""
-    if problem is None or (verdict.exit_code == 1 and problem.exit_code != 10):
+    """Clean-up incomplete overrides all, then a stop condition; a run that was ended from outside says so unless mail was lost."""
+    if problem is None or (verdict.exit_code == 1 and not isinstance(problem, CleanupIncomplete | StopCondition)):
         return verdict.exit_code
     return problem.exit_code
 
@@ -256,7 +273,7 @@ def recover_command(given: str, **target_args: str | None) -> int:
     checkout, progress = Checkout.find(), make_progress()
     target = target_for(checkout, progress, TargetOptions(**target_args), start=False)
     run = find_run(given)
-    with checkout.lock("run"):
+    with checkout.lock("run"), runlease.held(Gateway(Cluster(target), checkout.id), checkout.id):
         done = clear(run, target, checkout, progress)
         forget_secrets(checkout)
     click.echo("\n".join(done) or "nothing was left")

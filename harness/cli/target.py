@@ -38,7 +38,7 @@ class TargetOptions:
 def target_for(checkout: Checkout, progress: Progress, wanted: TargetOptions, *, topology: str = "single", start: bool = True) -> Target:
     """The target that the options name.
 
-    :param start: bring a kind cluster up where there is none.
+    :param start: bring a kind cluster up where there is none; else it is taken as it is, cordoned and stopped nodes included.
     :raises UsageError: ``--context`` without ``--target context`` or the other way round.
     :raises GuardRefused: a context that the user's configuration does not allow.
     """
@@ -49,7 +49,7 @@ def target_for(checkout: Checkout, progress: Progress, wanted: TargetOptions, *,
     if start:
         with checkout.lock("cluster"):
             return kind_cluster.up(checkout, topology, progress)
-    found = kind_cluster.current(checkout)
+    found = kind_cluster.current(checkout, well=False)
     if found is None:
         raise NotReady("there is no cluster", where=checkout.cluster_name, todo="mailgale cluster up")
     return found

@@ -97,14 +97,17 @@ def status(checkout: Checkout) -> Status:
     return Status(checkout.cluster_name, recorded.get("name", ""), image, tuple(c.name for c in members), running, problem)
 
 
-def current(checkout: Checkout) -> Target | None:
-    """The cluster as it is now when it is up and well, else None; changes nothing."""
+def current(checkout: Checkout, *, well: bool = True) -> Target | None:
+    """The cluster as it is now when it is up and well, else None; changes nothing.
+
+    :param well: false: it is enough that its API server answers. Who puts back what a fault did finds nodes cordoned or stopped.
+    """
     engine = answering()
     recorded = _recorded(checkout)
     if engine is None or "name" not in recorded:
         return None
     members = found.nodes(found.containers(engine, checkout.cluster_name))
-    if not members or not _healthy(checkout, members):
+    if not members or not (_healthy(checkout, members) if well else connect(checkout).answers()):
         return None
     return _target(engine, checkout, topology.load(checkout, recorded["name"]))
 

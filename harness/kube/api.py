@@ -6,8 +6,10 @@ some two hundred Python objects costs more CPU than a sampler may use.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import urllib3
@@ -70,6 +72,21 @@ class Api:
     def fresh_client(self) -> Any:
         """A client of its own on the same configuration: the websocket calls swap methods of the one they use."""
         return k8s.ApiClient(self.client.configuration)
+
+    def kubeconfig_with(self, token: str, name: str) -> dict[str, Any]:
+        """A kubeconfig of the same server with this token and nothing else of the user's, as data; its context is called ``name``."""
+        settings = self.client.configuration
+        cluster: dict[str, Any] = {"server": settings.host}
+        if settings.ssl_ca_cert:
+            cluster["certificate-authority-data"] = base64.b64encode(Path(settings.ssl_ca_cert).read_bytes()).decode()
+        if not settings.verify_ssl:
+            cluster["insecure-skip-tls-verify"] = True
+        if settings.tls_server_name:
+            cluster["tls-server-name"] = settings.tls_server_name
+        return {
+            "apiVersion": "v1", "kind": "Config", "current-context": name, "clusters": [{"name": name, "cluster": cluster}],
+            "users": [{"name": name, "user": {"token": token}}], "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        }
 
     def raw(
         self,

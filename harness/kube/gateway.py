@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from harness.kube import guards
 from harness.kube.api import APPLY, JSON_PATCH, MERGE, STRATEGIC, ApiFailed, Conflict, NotFound
 from harness.kube.client import Cluster, Executed
 from harness.kube.guards import Owner
+from harness.model.target import Target
 
 FIELD_MANAGER = "mailgale"
 #: What others are applied into or refer to comes first.
@@ -42,18 +43,24 @@ class Gateway:
     :param run_id: the run's id, ``none`` outside a run; a namespace of another run is refused.
     :param record: called with every Mutation, refused and failed ones included (for the run's log).
     :param any_run: clean-up only: namespaces of this checkout, whichever run made them.
+    :param may: what the plan lets be done to nodes (guard 4).
 
     Every method raises ``GuardRefused`` when a guard says no or cannot be evaluated, and ``kube.api.ApiFailed``
     (``NotFound``, ``Conflict``) when the API server does.
     """
 
     def __init__(
-        self, cluster: Cluster, checkout_id: str, run_id: str = "none", record: Record | None = None, *, any_run: bool = False
+        self, cluster: Cluster, checkout_id: str, run_id: str = "none", record: Record | None = None, *, any_run: bool = False,
+        may: Collection[str] = (),
     ) -> None:
         self.cluster = cluster
         self.owner = Owner(checkout_id, run_id)
         self._record = record or (lambda mutation: None)
-        self._any_run = any_run
+        self._any_run, self._may = any_run, frozenset(may)
+
+    def acting_as(self, target: Target) -> Gateway:
+        """The same owner and record with other rights on the same cluster."""
+        return Gateway(Cluster(target), self.owner.checkout_id, self.owner.run_id, self._record, any_run=self._any_run, may=self._may)
 
     # -- whole objects
 
@@ -202,7 +209,49 @@ class Gateway:
         with self._mutation("cordon" if on else "uncordon", f"Node/{node}", ""):
             guards.check_cluster(self.cluster)
             guards.check_node(self.cluster, node)
+            if on:
+                guards.check_nodes_stay(self.cluster, [node], self._may)
             self.cluster.api.call("PATCH", f"/api/v1/nodes/{node}", content_type=MERGE, body={"spec": {"unschedulable": on or None}})
+
+    # -- the run's lease, and tokens of the run's roles
+
+    def put_lease(self, name: str, spec: Mapping[str, Any], annotations: Mapping[str, str], *, version: str) -> dict[str, Any]:
+        """Make the cluster's lease (``version`` "") or replace what it was at ``version``; the lease after it.
+
+        Renewals come every few seconds, so none of this is recorded as a Mutation; ``kube.runlease`` records who takes it.
+
+        :raises Conflict: somebody else was faster.
+        """
+        guards.check_cluster(self.cluster)
+        guards.check_lease(self.cluster, name)
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{guards.LEASE_NAMESPACE}/leases"
+        meta = {"name": name, "labels": {guards.MANAGED_BY: guards.MANAGER}, "annotations": dict(annotations)}
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": dict(spec)}
+        if not version:
+            return self.cluster.api.call("POST", path, query={"fieldManager": FIELD_MANAGER}, body=body)
+        meta["resourceVersion"] = version
+        return self.cluster.api.call("PATCH", f"{path}/{name}", content_type=MERGE, query={"fieldManager": FIELD_MANAGER}, body=body)
+
+    def delete_lease(self, name: str, *, version: str) -> None:
+        """Delete the cluster's lease as it was at ``version``; one that is another by now stays.
+
+        :raises Conflict: it is another by now.
+        """
+        guards.check_cluster(self.cluster)
+        guards.check_lease(self.cluster, name)
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"resourceVersion": version}}
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{guards.LEASE_NAMESPACE}/leases/{name}"
+        with suppress(NotFound):
+            self.cluster.api.call("DELETE", path, body=body)
+
+    def token(self, account: str, namespace: str, *, seconds: int) -> str:
+        """A token of a ServiceAccount of ours (TokenRequest, authentication.k8s.io/v1). Known limit: the server may give it less time."""
+        with self._mutation("token", f"ServiceAccount/{account}", namespace, seconds=seconds):
+            self._guard("v1", "ServiceAccount", account, namespace)
+            path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+            body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {"name": account},
+                    "spec": {"expirationSeconds": seconds}}
+            return str(self.cluster.api.call("POST", path, body=body)["status"]["token"])
 
     # -- the inside
 

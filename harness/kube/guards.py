@@ -4,19 +4,22 @@
 2. The namespace is ours: labels ``managed-by=mailgale``, this checkout's id, and the run's id.
 3. A cluster-scoped object is of a kind we need, is called ``mailgale-…`` with this checkout's id or is one of the shared
    names, and what exists under that name carries our labels.
-4. Nodes are touched only on clusters that we made ourselves (``kind``).
+4. Nodes are touched only on clusters that we made ourselves (``kind``); never the control plane nor the last one that takes pods,
+   unless the plan says so.
+5. The cluster's lease carries our label.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from harness.errors import GuardRefused
 from harness.kube.api import ApiFailed
 from harness.kube.client import Cluster
+from harness.model.plan import CONTROL_PLANE, LAST_READY
 
 T = TypeVar("T")
 
@@ -24,6 +27,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "mailgale"
 CHECKOUT = "mailgale.dev/checkout"
 RUN = "mailgale.dev/run"
+#: Where the cluster's one lease lies: a namespace that every cluster has, so that nothing stays behind but an object that is deleted.
+LEASE_NAMESPACE = "default"
 #: Cluster-scoped kinds that a stack may need. Nodes are judged apart.
 CLUSTER_KINDS = frozenset({"PersistentVolume", "StorageClass", "ClusterRole", "ClusterRoleBinding"})
 #: Cluster-scoped objects that two checkouts on one cluster share.
@@ -116,6 +121,20 @@ def check_cluster_object(cluster: Cluster, manifest: Mapping[str, Any], owner: O
         raise GuardRefused(f"there is a {kind} of this name that is not ours", where=name)
 
 
+def check_lease(cluster: Cluster, name: str) -> None:
+    """Guard 5, for the cluster's lease: its name is ours, and so is what exists under it.
+
+    :raises GuardRefused: otherwise, or it cannot be read.
+    """
+    if not name.startswith(f"{MANAGER}-"):
+        raise GuardRefused("our lease is called mailgale-…", where=name)
+    found = _evaluated(
+        lambda: cluster.find("coordination.k8s.io/v1", "Lease", name, LEASE_NAMESPACE), f"the owner of lease {name}", cluster.target.name
+    )
+    if found is not None and (found["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
+        raise GuardRefused("there is a lease of this name that is not ours", where=f"{LEASE_NAMESPACE}/{name}")
+
+
 def check_node(cluster: Cluster, name: str) -> None:
     """Guard 4.
 
@@ -125,6 +144,22 @@ def check_node(cluster: Cluster, name: str) -> None:
         raise GuardRefused("nodes are changed on mailgale's own kind clusters only", where=name)
     if name not in {n.name for n in cluster.target.nodes}:
         raise GuardRefused("the target has no such node", where=name)
+
+
+def check_nodes_stay(cluster: Cluster, names: Sequence[str], may: Collection[str]) -> None:
+    """Guard 4, before nodes are taken away.
+
+    :param may: ``control-plane``, ``last-ready``: what the plan says that it means.
+    :raises GuardRefused: a node of the control plane, or none that takes pods would be left, or they cannot be read.
+    """
+    for name in names:
+        check_node(cluster, name)
+    control = [n.name for n in cluster.target.nodes if n.role == "control-plane" and n.name in names]
+    if control and CONTROL_PLANE not in may:
+        raise GuardRefused("a node of the control plane is not touched unless the plan says so", where=", ".join(control))
+    states = _evaluated(cluster.nodes, "the nodes", cluster.target.name)
+    if not any(n.takes_pods for n in states if n.name not in names) and LAST_READY not in may:
+        raise GuardRefused("no node that takes pods would be left", where=", ".join(names))
 
 
 def _evaluated(read: Callable[[], T], what: str, where: str) -> T:

@@ -35,6 +35,8 @@ STATE_EVERY_S = 1.0
 REPORT_EVERY_S = 0.25
 LOOK_EVERY_S = 0.02
 STOP_GRACE_S = 5.0
+#: An acknowledged mail to a watched mailbox that has not been seen there for so long is told as overdue.
+OVERDUE_S = 60.0
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -107,12 +109,14 @@ class Engine:
     def state(self) -> dict[str, Any]:
         """The fields of ``load_state`` (harness/DESIGN.md) without the lag."""
         counts, backlogs = self.stats.counts, self.elastic.backlogs()
+        overdue, oldest_s = self.sightings.overdue(OVERDUE_S)
         return {
             "phase": self.phase, "due": counts.due, "offered": counts.offered, "attempted": counts.attempted,
             "accepted": counts.accepted, "deferred": counts.deferred, "deferred_by": dict(counts.deferred_by),
             "rejected": counts.rejected, "undetermined": counts.undetermined, "failed": counts.failed, "in_flight": counts.in_flight,
             "backlog_total": sum(backlogs), "backlog_min": min(backlogs, default=0), "connections": counts.connections,
-            "waiting_total": sum(m.backlog for m in self.mtas), "seen": self.sightings.seen, **own_cost(),
+            "waiting_total": sum(m.backlog for m in self.mtas), "seen": self.sightings.seen, "awaited": self.sightings.awaited,
+            "overdue": overdue, "awaited_oldest_s": oldest_s, **own_cost(),
         }
 
     def _elastic(self) -> Elastic | Closed:

@@ -38,6 +38,12 @@ class Sightings:
         """Acknowledged mails that have not been seen yet, once per watched mailbox."""
         return len(self._awaited)
 
+    def overdue(self, after_s: float) -> tuple[int, float]:
+        """How many acknowledged mails have not been seen ``after_s`` seconds later, once per watched mailbox; and how long the oldest waits."""
+        now = now_ns()
+        waits = [(now - self._ok[number]) / 1e9 for number, _ in self._awaited]
+        return sum(w > after_s for w in waits), round(max(waits, default=0.0), 1)
+
     def offered(self, mail: Mail) -> None:
         """A mail of ours is due."""
         if self._watched and mail.population is Population.STEADY and len(self._due) < REMEMBERED_MAX:

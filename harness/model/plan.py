@@ -90,6 +90,41 @@ class DnsSpec:
     arms: tuple[str, ...] = ()
 
 
+CONTROL_PLANE, LAST_READY = "control-plane", "last-ready"
+
+
+@dataclass(frozen=True)
+class NodeFaults:
+    """What a plan lets its faults do to nodes: nothing, unless it says so.
+
+    :param max: so many different nodes in an arm.
+    :param control_plane: a node of the control plane may be hit.
+    :param last_ready: the last node that takes pods may be hit.
+    """
+
+    max: int = 0
+    control_plane: bool = False
+    last_ready: bool = False
+
+    @property
+    def may(self) -> tuple[str, ...]:
+        """The permissions as words, for guards that know no plan."""
+        return tuple(word for word, given in ((CONTROL_PLANE, self.control_plane), (LAST_READY, self.last_ready)) if given)
+
+
+@dataclass(frozen=True)
+class StopWhen:
+    """When a run is ended before its time (exit 9). None = it is not, for this reason.
+
+    :param lost_after_s: an acknowledged mail to a watched mailbox that has not been seen there for so long counts as lost so far.
+    :param accepted_share_min: share of the attempts that were answered and accepted, once ``accepted_share_after`` were (the objective is burnt).
+    """
+
+    lost_after_s: float | None = None
+    accepted_share_min: float | None = None
+    accepted_share_after: int = 200
+
+
 @dataclass(frozen=True)
 class Plan:
     """A whole plan, validated."""
@@ -108,7 +143,9 @@ class Plan:
     checks: tuple[CheckSpec, ...]
     faults: tuple[FaultSpec, ...] = ()
     findings: tuple[str, ...] = ()  #: names of modules in harness.claims
-    budget: Mapping[str, float] = field(default_factory=dict)  #: minutes, mails, pods_killed
+    budget: Mapping[str, float] = field(default_factory=dict)  #: minutes, mails, pods_killed, fault_minutes
+    node_faults: NodeFaults = NodeFaults()
+    stop_when: StopWhen = StopWhen()
     held_constant: Mapping[str, str] = field(default_factory=dict)  #: what else could bound the intake, printed
     stack_params: Mapping[str, str] = field(default_factory=dict)  #: keys of run-params beside the standard ones, e.g. LIMIT_RATE
     dns: DnsSpec | None = None  #: None: DNS is not counted

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from harness.errors import PlanError
 from harness.model.faults import THEN, TRIGGERS
-from harness.model.plan import Arm, CheckSpec, DnsSpec, FaultSpec, LoadSpec, Plan
+from harness.model.plan import Arm, CheckSpec, DnsSpec, FaultSpec, LoadSpec, NodeFaults, Plan, StopWhen
 from harness.plan.catalogue import Catalogue, nearest
 from harness.plan.schema import ArmBlock, CheckBlock, FaultBlock, PlanBlock
 from harness.plan.source import Path_, Source, read_yaml
@@ -59,6 +59,8 @@ def load_plan(path: Path, catalogue: Catalogue, *, shown_as: str = "") -> Plan:
         faults=tuple(each for f in block.faults for each in _repeated(names.fault(f), f)),
         findings=tuple(block.findings),
         budget=block.budget.model_dump(),
+        node_faults=NodeFaults(**block.nodes.model_dump()) if block.nodes else NodeFaults(),
+        stop_when=StopWhen(**block.stop.model_dump()),
         held_constant=block.held_constant,
         stack_params=block.stack,
         dns=_dns(block),

@@ -69,11 +69,31 @@ class DnsBlock(_Strict):
 
 
 class Budget(_Strict):
-    """For each block of arms: before an arm, the run ends when minutes or mails are used up (exit 9); more ``pods_killed`` are refused (exit 7)."""
+    """For each block of arms: before an arm and during it, the run ends when minutes or mails are used up (exit 9).
+
+    Of an arm's faults: more ``pods_killed``, or a fault with a deadline of more than ``fault_minutes``, are refused (exit 7).
+    """
 
     minutes: float = Field(gt=0)
     mails: int = Field(gt=0)
     pods_killed: int = Field(default=0, ge=0)
+    fault_minutes: float = Field(default=30, gt=0)
+
+
+class NodesBlock(_Strict):
+    """What faults may do to nodes. Without it no node is touched."""
+
+    max: int = Field(ge=1, description="different nodes that the faults of an arm may hit")
+    control_plane: bool = Field(default=False, description="nodes of the control plane may be hit")
+    last_ready: bool = Field(default=False, description="the last node that takes pods may be hit")
+
+
+class StopBlock(_Strict):
+    """What ends a run before its time: load stopped, faults undone, evidence collected and sealed (exit 9)."""
+
+    lost_after_s: float | None = Field(default=None, gt=0, description="an acknowledged mail to a watched mailbox unseen for so long is lost so far")
+    accepted_share_min: float | None = Field(default=None, gt=0, le=1, description="accepted / answered attempts; below it the objective is burnt")
+    accepted_share_after: int = Field(default=200, ge=1, description="answered attempts before the share counts")
 
 
 class PlanBlock(_Strict):
@@ -90,6 +110,8 @@ class PlanBlock(_Strict):
     time_scale: float = Field(ge=1, le=1000)
     users: int = Field(ge=8, le=100000)
     budget: Budget
+    nodes: NodesBlock | None = None
+    stop: StopBlock = StopBlock()
     load: LoadBlock
     arms: list[ArmBlock] = Field(min_length=1)
     faults: list[FaultBlock] = Field(default_factory=list)

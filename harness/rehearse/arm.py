@@ -7,28 +7,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from harness.census.quiet import Quiet, wait_for_quiet
 from harness.census.spec import CensusSpec
-from harness.chaos import lease
-from harness.chaos import runner as chaos_runner
-from harness.chaos.runner import ChaosProcess
-from harness.chaos.targets import faults_of, resolve
+from harness.chaos.targets import faults_of
 from harness.dns.lab import prove_names
 from harness.dns.lookups import LOG as LOOKUPS
 from harness.errors import (
     CleanupIncomplete,
     ClusterFailed,
-    CommandFailed,
+    Interrupted,
     MailgaleError,
     NotReady,
-    NotSupported,
     StackFailed,
 )
 from harness.kube.api import ApiFailed
 from harness.kube.client import Cluster
-from harness.kube.gateway import Mutation
+from harness.kube.gateway import Gateway, Mutation
 from harness.model.plan import Arm, Plan
 from harness.model.target import Target
 from harness.rehearse import dnslab, placing, specs
@@ -37,23 +32,29 @@ from harness.rehearse.counting import LOG as DNS_LOG
 from harness.rehearse.counting import counting, lacking
 from harness.rehearse.dnswatch import looking_up
 from harness.rehearse.journal import Journal
-from harness.rehearse.leftovers import taking_down
+from harness.rehearse.leftovers import all_left
+from harness.rehearse.loading import run_load
+from harness.rehearse.stops import Stops
+from harness.rehearse.striking import faults_beside, heal
 from harness.stack import isolation, lifecycle, relief
+from harness.stack.access import Access
 from harness.stack.catalogue import components
+from harness.stack.clearing import taking_down
 from harness.stack.deployed import Stack
 from harness.stack.images import Image
 from harness.store.run import ArmDir
 from harness.support.checkout import Checkout
 from harness.support.clock import wait_for
 from harness.support.progress import Progress
-from harness.support.shell import tail
 
 CENSUS_DEADLINE_S = 300.0
-#: The load has its own deadline; this much later it is taken for hung.
-LOAD_GRACE_S = 60.0
 #: An API server that does not answer for this long after the load is taken for gone.
 CLUSTER_BACK_S = 60.0
 TEARDOWN = "teardown"
+#: Phases that begin something new; after them the arm collects what became of it.
+BEGINNING = frozenset({"deploy", "isolation", "load"})
+#: Who asks a run to end does not wait as long as the plan would.
+ABORT_SETTLE_S = 30.0
 
 
 @dataclass
@@ -72,11 +73,15 @@ class ArmRun:
     progress: Progress
     images: Mapping[str, Image]
     keep_stack: bool = False
+    stops: Stops | None = None
+    access: Access | None = None
 
     def __post_init__(self) -> None:
         self.timings: dict[str, float] = {}
         self.offered = 0.0  #: mails that the load offered, for the budget
         self.ended = ""  #: what ended the arm before its time
+        self.torn_down = False
+        self.stopped: MailgaleError | None = None  #: what stopped its load before its time
         self.log = Journal(self.directory.conductor_log)
 
     @property
@@ -89,17 +94,24 @@ class ArmRun:
         """A phase in the arm's history, with progress and its duration.
 
         :raises RecordLost: the history takes no more, so that nothing new begins; what undoes goes ahead all the same.
+        :raises Interrupted: somebody asked the run to end, and this phase would begin something new.
         """
         begin = time.monotonic()
         self.log.event("phase", name=name, edge="begin")
         if name != TEARDOWN:
             self.log.check()
+        if name in BEGINNING and self.stops is not None:
+            self.stops.asked()
         try:
             with self.progress.stage(name):
                 yield
         finally:
             self.timings[name] = round(time.monotonic() - begin, 1)
             self.log.event("phase", name=name, edge="end")
+
+    def target_as(self, role: str) -> Target:
+        """The target by the rights of a role (harness.stack.access)."""
+        return self.access.target_as(role) if self.access is not None else self.target
 
     def incident(self, what: str, where: str = "") -> None:
         """An error that did not end the run."""
@@ -116,22 +128,14 @@ def run_arm(arm: ArmRun) -> None:
     try:
         _run(arm)
     except CleanupIncomplete as error:
-        left = "; ".join(dict.fromkeys(_left(error)))
-        raise CleanupIncomplete(f"{left}{'; the arm had ended with: ' + arm.ended if arm.ended and arm.ended not in left else ''}") from error
-
-
-def _left(error: BaseException | None) -> Iterator[str]:
-    """Every clean-up that failed while scopes were left, the last one first."""
-    while error is not None:
-        if isinstance(error, CleanupIncomplete):
-            yield str(error)
-        error = error.__context__
+        raise all_left(error, ended=arm.ended) from error
 
 
 def _run(arm: ArmRun) -> None:
     _announce_writers(arm)
     with ExitStack() as scopes:
         scopes.callback(arm.log.close)
+        scopes.enter_context(_opened(arm))
         observer = scopes.enter_context(_observing(arm))
         stack = scopes.enter_context(_deployed(arm))
         if arm.prove_isolation:
@@ -146,6 +150,8 @@ def _run(arm: ArmRun) -> None:
         if not observer.stop():
             arm.incident("the observer did not end well: its last samples may be missing", "observe")
         arm.log.check()
+        if arm.stopped is not None:
+            raise arm.stopped
 
 
 def _mail(arm: ArmRun, stack: Stack) -> None:
@@ -154,7 +160,7 @@ def _mail(arm: ArmRun, stack: Stack) -> None:
     with counting(arm, stack) as dns, looking_up(arm, stack):
         with faults_beside(arm, stack) as faults:
             with arm.phase("load"):
-                _load(arm, stack)
+                run_load(arm, stack, _recorder(arm))
             with arm.phase("heal"):
                 heal(arm, faults)
         with arm.phase("settle"):
@@ -178,6 +184,23 @@ def _announce_writers(arm: ArmRun) -> None:
     if arm.plan.counts_dns(arm.arm.name) and not lacking(arm):
         names.append(DNS_LOG)
     arm.log.event("expected_writers", names=names)
+
+
+@contextmanager
+def _opened(arm: ArmRun) -> Iterator[None]:
+    """The arm's namespace with the run's roles, before the observer; what is deployed into it takes it down again."""
+    if arm.access is None:
+        yield
+        return
+    gateway = Gateway(Cluster(arm.target), arm.checkout.id, arm.run_id, _recorder(arm))
+    lifecycle.open_namespace(gateway, namespace_of(arm), arm.access)
+    try:
+        yield
+    except BaseException:
+        if not arm.torn_down:
+            with taking_down(namespace_of(arm)):
+                _down(arm, namespace_of(arm))
+        raise
 
 
 @contextmanager
@@ -205,6 +228,7 @@ def _deployed(arm: ArmRun) -> Iterator[Stack]:
         arm.incident(f"the arm ended before its time: {error}", arm.directory.label)
         raise
     finally:
+        arm.torn_down = True
         if not arm.keep_stack:
             with arm.phase(TEARDOWN), taking_down(namespace_of(arm)):
                 _down(arm, namespace_of(arm))
@@ -227,7 +251,7 @@ def with_queues(checkout: Checkout) -> tuple[str, ...]:
 def _up(arm: ArmRun) -> Stack:
     return lifecycle.up(
         arm.target, arm.checkout, profile=arm.plan.profile, variants=arm.arm.variants, users=arm.plan.users,
-        time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides=dnslab.stack_params(arm.plan),
+        time_scale=arm.plan.time_scale, suffix=arm.suffix, run_id=arm.run_id, overrides=dnslab.stack_params(arm.plan), access=arm.access,
         progress=arm.progress, record=_recorder(arm), prepared=arm.images, generators=placing.networks(arm),
     )
 
@@ -253,68 +277,6 @@ def _pods(arm: ArmRun, stack: Stack, kind: str) -> None:
     arm.log.event(kind, pods=[specs.pod(p) for p in pods])
 
 
-class Placed(Protocol):
-    """Where faults strike: a stack, or less than one."""
-
-    @property
-    def cluster(self) -> Cluster: ...
-
-    @property
-    def namespace(self) -> str: ...
-
-
-@contextmanager
-def faults_beside(arm: ArmRun, stack: Placed) -> Iterator[ChaosProcess | None]:
-    """The arm's faults, waiting for their triggers beside the load; undone on every way out."""
-    if not faults_of(arm.plan, arm.arm.name):
-        yield None
-        return
-    known = components(arm.checkout)
-    try:
-        resolved = resolve(arm.plan, arm.arm.name, stack.cluster, stack.namespace, known)
-    except NotSupported as lacking:
-        arm.incident(f"not supported here: {lacking}", "faults")
-        yield None
-        return
-    for one in resolved:
-        arm.progress.note(one.line())
-    with lease.held(arm.secrets / "lease", run_id=arm.run_id, namespace=stack.namespace) as held:
-        process = chaos_runner.start(
-            arm.plan, arm.arm.name, resolved, target=arm.target, namespace=stack.namespace, arm_dir=arm.directory.path,
-            arm_label=arm.directory.label, run_id=arm.run_id, checkout=arm.checkout, components=known, lease=held,
-        )
-        try:
-            yield process
-        finally:
-            process.stop()
-
-
-def _load(arm: ArmRun, stack: Stack) -> None:
-    spec = specs.load(arm, stack)
-    longest = sum(float(spec.params.get(k, 0)) for k in ("warmup_s", "burst_max_s", "tail_s", "watch_max_s")) + LOAD_GRACE_S
-    process = placing.start(arm, stack, spec, longest, record=_recorder(arm))
-    try:
-        process.wait(deadline_s=longest)
-    except (NotReady, CommandFailed) as error:
-        arm.incident(str(error), "load")
-    finally:
-        process.stop()
-        for problem in process.problems:
-            arm.incident(problem, "load")
-        arm.offered = float(process.state().get("offered", 0))
-
-
-def heal(arm: ArmRun, faults: ChaosProcess | None) -> None:
-    """Wait until the faults are over; a trigger that never came ends with the load."""
-    if faults is None:
-        return
-    code = faults.wait(max(f.deadline_s for f in faults_of(arm.plan, arm.arm.name)))
-    if code != 0:
-        arm.incident(f"the faults ended with {code}: {tail(faults.output())}", "faults")
-    for what in faults.stop():
-        arm.incident(f"undone by the conductor: {what}", "faults")
-
-
 def _answers(arm: ArmRun, stack: Stack) -> None:
     """Without an API server neither queues nor pods can be read to the end, and waiting for them is in vain.
 
@@ -338,7 +300,8 @@ def _settle(arm: ArmRun, spec: CensusSpec) -> None:
     def look(quiet: Quiet) -> None:
         arm.progress.waiting(f"the queues to empty, {quiet.left} mails left")
 
-    quiet = wait_for_quiet(spec, deadline_s=arm.plan.load.settle_s, on_look=look)
+    aborted = isinstance(arm.stopped, Interrupted)
+    quiet = wait_for_quiet(spec, deadline_s=min(arm.plan.load.settle_s, ABORT_SETTLE_S if aborted else float("inf")), on_look=look)
     arm.log.event("settled", quiet=quiet.quiet, counts=quiet.counts, waited_s=quiet.waited_s, errors=list(quiet.errors))
     if not quiet.quiet:
         arm.incident(f"queues were not empty after {quiet.waited_s:.0f} s: {quiet.left} mails", "settle")

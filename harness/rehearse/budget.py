@@ -1,4 +1,7 @@
-"""The plan's budget, for each block of arms: minutes and mails (exit 9). ``pods_killed`` is a guard of the faults' own."""
+"""The plan's budget, for each block of arms: minutes and mails (exit 9), before each arm and during it.
+
+What faults may do (``pods_killed``, ``fault_minutes``, nodes) is a guard of their own (harness.chaos.caps).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from harness.model.plan import Plan
 
 
 class Allowance:
-    """What a run may spend: its plan's budget times its blocks. Asked before each arm, so an arm that has begun is never cut short.
+    """What a run may spend: its plan's budget times its blocks.
 
     :param clock: monotonic seconds.
     """
@@ -24,9 +27,32 @@ class Allowance:
         self.mails += mails
 
     def check(self) -> None:
-        """:raises BudgetExceeded: minutes or mails are used up."""
-        for name, used in (("minutes", (self._clock() - self._begin) / 60), ("mails", self.mails)):
-            allowed = self._plan.budget.get(name, float("inf")) * self._blocks
-            if used >= allowed:
-                what = f"{used:.0f} {name} are used, and the budget is {allowed:g} for {self._blocks} block(s)"
-                raise BudgetExceeded(what, where=self._plan.source, todo="raise 'budget' in the plan if you mean it")
+        """Before an arm.
+
+        :raises BudgetExceeded: minutes or mails are used up.
+        """
+        for name, used in self.used().items():
+            if used >= self.allowed(name):
+                raise self._exceeded(name, used)
+
+    def during(self, offered: float) -> None:
+        """While an arm runs.
+
+        :param offered: mails that the arm under way has offered so far.
+        :raises BudgetExceeded: more minutes or mails than allowed are used.
+        """
+        for name, used in self.used(offered).items():
+            if used > self.allowed(name):
+                raise self._exceeded(name, used)
+
+    def used(self, offered: float = 0.0) -> dict[str, float]:
+        """Minutes and mails used so far."""
+        return {"minutes": (self._clock() - self._begin) / 60, "mails": self.mails + offered}
+
+    def allowed(self, name: str) -> float:
+        """What the plan allows for all blocks; infinite where it does not say."""
+        return self._plan.budget.get(name, float("inf")) * self._blocks
+
+    def _exceeded(self, name: str, used: float) -> BudgetExceeded:
+        what = f"{used:.0f} {name} are used, and the budget is {self.allowed(name):g} for {self._blocks} block(s)"
+        return BudgetExceeded(what, where=self._plan.source, todo="raise 'budget' in the plan if you mean it")

@@ -10,24 +10,32 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import Interrupted, MailgaleError, RecordLost
+from harness.errors import CleanupIncomplete, Interrupted, MailgaleError, RecordLost
+from harness.kube import runlease
+from harness.kube.client import Cluster
+from harness.kube.gateway import Gateway
+from harness.kube.runlease import Holder, RunLease
 from harness.load.pods import COMPONENT as LOAD
 from harness.model.plan import Plan
 from harness.model.target import Target
 from harness.rehearse import leftovers
 from harness.rehearse.arm import ArmRun, run_arm
 from harness.rehearse.budget import Allowance
+from harness.rehearse.footprint import as_before
 from harness.rehearse.journal import Journal
+from harness.rehearse.leftovers import all_left
 from harness.rehearse.meta import what_is_tested
 from harness.rehearse.order import Options, arms_in_order
 from harness.rehearse.resume import resumable
-from harness.stack import lifecycle
+from harness.rehearse.stops import Stops
+from harness.stack import access, lifecycle
+from harness.stack.access import Access
 from harness.stack.images import Image
 from harness.store.run import RunDir
 from harness.store.sessions import label, reopen, sessions, unfinished
@@ -59,18 +67,30 @@ class _Session:
     todo: tuple[tuple[int, str], ...]
     images: Mapping[str, Image]
     timings: dict[str, float]
+    lease: RunLease
+    taken_over: list[Holder]
 
 
-def rehearse(plan: Plan, target: Target, checkout: Checkout, options: Options, progress: Progress, *, setup_s: float = 0.0) -> Ended:
+def rehearse(
+    plan: Plan, target: Target, checkout: Checkout, options: Options, progress: Progress, *, setup_s: float = 0.0,
+    on_run: Callable[[RunDir], None] = lambda run: None,
+) -> Ended:
     """Run every arm of a plan, in seeded order, each on a stack of its own, and seal the evidence.
 
     The newest run of the same plan under the same conditions that stopped half way is gone on with, unless ``options.fresh``.
 
     :param setup_s: seconds that engine and cluster took before, for the report.
+    :param on_run: told of the run once it is there.
     :raises MailgaleError: before there was a run (guards, images, another run on this cluster).
     """
-    order = arms_in_order(plan, options)
-    with checkout.lock("run"), progress.stage(f"{plan.name}: {len(order)} arms"):
+    order, taken_over = arms_in_order(plan, options), list[Holder]()
+    gateway = Gateway(Cluster(target), checkout.id)
+    with (
+        checkout.lock("run"), progress.stage(f"{plan.name}: {len(order)} arms"),
+        runlease.held(gateway, checkout.id, on_takeover=taken_over.append) as lease,
+    ):
+        for holder in taken_over:
+            progress.note(f"the cluster's lease was taken over; its holder is dead: {holder}")
         leftovers.forget_secrets(checkout)
         images_begin = time.monotonic()
         images = lifecycle.prepare(
@@ -80,7 +100,11 @@ def rehearse(plan: Plan, target: Target, checkout: Checkout, options: Options, p
         timings = {"setup": round(setup_s, 1), "images": round(time.monotonic() - images_begin, 1)}
         meta = {**what_is_tested(plan, target, checkout, options), "images": {i.ref: i.id for i in images.values()}}
         run = _begun(plan, target, checkout, options, progress, order, meta)
-        session = _Session(plan, target, checkout, options, progress, run, unfinished(run), images, _with_before(run, timings))
+        lease.name_run(run.run_id)
+        on_run(run)
+        session = _Session(
+            plan, target, checkout, options, progress, run, unfinished(run), images, _with_before(run, timings), lease, taken_over,
+        )
         problem: MailgaleError | None = None
         try:
             _arms(session)
@@ -126,24 +150,44 @@ def _with_before(run: RunDir, timings: Mapping[str, float]) -> dict[str, float]:
 def _arms(session: _Session) -> None:
     plan, run, progress = session.plan, session.run, session.progress
     allowance = Allowance(plan, session.options.blocks)
-    with Journal(run.conductor_log) as log, private_directory(session.checkout) as private:
+    stops = Stops(run, allowance, plan.stop_when, session.lease)
+    with Journal(run.conductor_log) as log, private_directory(session.checkout) as private, _roles(session, private) as given:
         _say_resumed(run, log)
+        _say_lease(session, log)
         for n, (block, name) in enumerate(session.todo):
             allowance.check()
+            stops.asked()
             log.event("arm", block=block, arm=name, edge="begin")
             log.check()
             arm = ArmRun(
                 plan, plan.arm(name), block, run.run_id, run.arm(block, name), session.target, session.checkout, private,
-                prove_isolation=n == 0, progress=progress, images=session.images,
+                prove_isolation=n == 0, progress=progress, images=session.images, stops=stops, access=given,
                 keep_stack=session.options.keep_stack and n == len(session.todo) - 1,
             )
             with progress.stage(f"arm {name} ({n + 1} of {len(session.todo)})"):
                 try:
-                    run_arm(arm)
+                    with nullcontext() if arm.keep_stack else as_before(session.target, session.checkout):
+                        run_arm(arm)
                 finally:
                     session.timings.update({f"{block}-{name}/{k}": v for k, v in arm.timings.items()})
                     allowance.spend(arm.offered)
             log.event("arm", block=block, arm=name, edge="end")
+
+
+@contextmanager
+def _roles(session: _Session, private: Path) -> Iterator[Access]:
+    """The roles of the run; what was left behind while they were in use and what they leave behind themselves are told together."""
+    try:
+        with access.granted(session.target, session.checkout, session.run.run_id, private, progress=session.progress) as given:
+            yield given
+    except CleanupIncomplete as error:
+        raise all_left(error) from error
+
+
+def _say_lease(session: _Session, log: Journal) -> None:
+    for holder in session.taken_over:
+        log.event("lease", edge="taken_over", holder=holder.identity, run=holder.run, renewed=holder.renewed)
+    log.event("lease", edge="held", holder=session.lease.identity, run=session.run.run_id, renewed="")
 
 
 def _say_resumed(run: RunDir, log: Journal) -> None:

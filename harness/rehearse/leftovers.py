@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from harness.chaos.runner import recover_run
@@ -19,6 +19,7 @@ from harness.kube.client import Cluster
 from harness.kube.guards import Owner
 from harness.model.target import Target
 from harness.stack import lifecycle
+from harness.stack.clearing import taking_down
 from harness.store.run import RunDir
 from harness.support.checkout import Checkout
 from harness.support.clock import wait_for
@@ -34,7 +35,7 @@ def clear(run: RunDir, target: Target, checkout: Checkout, progress: Progress) -
     :raises GuardRefused: a process still writes into the run.
     :raises CleanupIncomplete: something cannot be brought back or taken down.
     """
-    done = undo_faults(run, progress)
+    done = undo_faults(run, target, progress)
     for namespace in _namespaces(run, target, checkout):
         with taking_down(namespace):
             lifecycle.down(namespace, target=target, checkout_id=checkout.id, progress=progress)
@@ -42,10 +43,10 @@ def clear(run: RunDir, target: Target, checkout: Checkout, progress: Progress) -
     return done
 
 
-def undo_faults(run: RunDir, progress: Progress) -> list[str]:
+def undo_faults(run: RunDir, target: Target, progress: Progress) -> list[str]:
     """The first half of :func:`clear`: wait for what still writes into the run, then undo its faults. Raises as that does."""
     _writers_gone(run, progress)
-    return _faults(run)
+    return _faults(run, target)
 
 
 def forget_secrets(checkout: Checkout) -> None:
@@ -54,20 +55,21 @@ def forget_secrets(checkout: Checkout) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-@contextmanager
-def taking_down(namespace: str) -> Iterator[None]:
-    """Whatever keeps a stack from being taken down ends as CleanupIncomplete that names it: a dead API server, a second Ctrl-C.
+def all_left(error: CleanupIncomplete, *, ended: str = "") -> CleanupIncomplete:
+    """One error for everything that was left behind while scopes were left.
 
-    :raises CleanupIncomplete: it may still be there.
+    :param ended: what had ended the arm.
     """
-    try:
-        yield
-    except CleanupIncomplete:
-        raise
-    except (MailgaleError, OSError) as error:
-        raise CleanupIncomplete(f"not taken down: {error}", where=f"namespace {namespace}", todo="mailgale recover") from error
-    except KeyboardInterrupt:
-        raise CleanupIncomplete("interrupted before it was taken down", where=f"namespace {namespace}", todo="mailgale recover") from None
+    left = "; ".join(dict.fromkeys(_left(error)))
+    return CleanupIncomplete(f"{left}{'; the arm had ended with: ' + ended if ended and ended not in left else ''}")
+
+
+def _left(error: BaseException | None) -> Iterator[str]:
+    """Every clean-up that failed, the last one first."""
+    while error is not None:
+        if isinstance(error, CleanupIncomplete):
+            yield str(error)
+        error = error.__context__
 
 
 def writers(run: RunDir) -> dict[int, str]:
@@ -80,6 +82,16 @@ def writers(run: RunDir) -> dict[int, str]:
                 if path.startswith(root):
                     found[int(process.name)] = path
     return found
+
+
+def is_written(path: Path) -> bool:
+    """Whether some process has ``path`` open for writing."""
+    wanted = str(path.resolve())
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(_written(process, handle.name) == wanted for handle in (process / "fd").iterdir()):
+                return True
+    return False
 
 
 def _written(process: Path, number: str) -> str:
@@ -102,9 +114,9 @@ def _writers_gone(run: RunDir, progress: Progress) -> None:
         raise GuardRefused(f"processes of the interrupted run still write into it: {still}", where=run.run_id, todo="end them, then run again") from None
 
 
-def _faults(run: RunDir) -> list[str]:
+def _faults(run: RunDir, target: Target) -> list[str]:
     try:
-        return recover_run(a.path for a in run.arm_dirs())
+        return recover_run((a.path for a in run.arm_dirs()), target)
     except CleanupIncomplete:
         raise
     except (MailgaleError, OSError) as error:

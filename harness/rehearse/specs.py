@@ -58,10 +58,10 @@ def ca_file(arm: ArmRun, stack: Stack) -> Path:
 
 def observe(arm: ArmRun, namespace: str) -> ObserveSpec:
     """The task of the observer; it begins before the namespace is there, so that no pod's first lines are missed."""
-    address = arm.target.edge.addresses[0]
+    address, rights = arm.target.edge.addresses[0], arm.target_as("observe")
     return ObserveSpec(
-        kubeconfig=arm.target.kubeconfig,
-        context=arm.target.context,
+        kubeconfig=rights.kubeconfig,
+        context=rights.context,
         namespace=namespace,
         arm_dir=str(arm.directory.path),
         run_id=arm.run_id,
@@ -99,7 +99,7 @@ def census(arm: ArmRun, stack: Stack, *, queue_components: tuple[str, ...]) -> C
         mail_domain=stack.mail_domain,
         ca_pem=stack.ca_pem,
         volumes_dir=arm.target.volumes_dir,
-        target=asdict(arm.target),
+        target=asdict(arm.target_as("census")),
         queue_components=queue_components,
         pop3_first=tuple(f"user{n + 1}@{stack.mail_domain}" for n in params.pop_accounts(stack.users)),
         flags=MARKS if params.flag_share else (),

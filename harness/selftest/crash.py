@@ -30,7 +30,7 @@ import numpy as np
 from harness.chaos.tail import Tail
 from harness.chaos.undo import pending
 from harness.errors import CleanupIncomplete, MailgaleError, NotReady, NotSupported
-from harness.model.plan import Arm, FaultSpec, LoadSpec, Plan
+from harness.model.plan import Arm, FaultSpec, LoadSpec, NodeFaults, Plan
 from harness.model.target import Target
 from harness.rehearse.leftovers import undo_faults, writers
 from harness.selftest.cut import Proxy
@@ -167,12 +167,12 @@ class _Case:
             proxy.mend()
         begin, undone = time.monotonic(), list[str]()
         with suppress(CleanupIncomplete):
-            undone = undo_faults(run, SilentProgress())
+            undone = undo_faults(run, self.ground.target, SilentProgress())
         took = time.monotonic() - begin
         filler = run.path.parent / "filler"
         if filler.exists():  # what could not be noted as undone is tried again
             filler.unlink()
-            undone += undo_faults(run, SilentProgress())
+            undone += undo_faults(run, self.ground.target, SilentProgress())
         return took, undone
 
     def _wrong(self, run: RunDir, platform: Platform) -> list[str]:
@@ -200,7 +200,7 @@ def _plan(faults: tuple[FaultSpec, ...]) -> Plan:
     params = {"steady_rate_per_s": 40, "steady_arrivals": "constant", "probe_users": 0, "recipients_max": 1, "ipv6_share": 0}
     return Plan(
         name="crash", title="Crash test", question="Is everything brought back?", claims=(), profile="none", topology="single", seed=5, time_scale=10,
-        users=20, load=LoadSpec("mx", params, 60, 10), arms=(Arm("a", ()),), checks=(), faults=faults, budget={"pods_killed": 2},
+        users=20, load=LoadSpec("mx", params, 60, 10), arms=(Arm("a", ()),), checks=(), faults=faults, budget={"pods_killed": 2}, node_faults=NodeFaults(max=1),
         experiment={"title": "crash test", "description": "faults on a small stack", "method": [], "version": "1.0.0"}, source="crash test",
     )
 

@@ -18,7 +18,8 @@ from harness.errors import CommandFailed, MailgaleError, NotReady
 from harness.kube.client import Cluster
 from harness.load import runner as load_runner
 from harness.load.spec import Access, LoadSpec
-from harness.rehearse.arm import ArmRun, faults_beside, heal
+from harness.rehearse.arm import ArmRun
+from harness.rehearse.striking import faults_beside, heal
 from harness.store.run import RunDir
 from harness.support.checkout import Checkout
 from harness.support.progress import SilentProgress

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cluster import filesystems
 from harness.cluster.engine import ensure_engine
@@ -29,6 +29,12 @@ from harness.support.checkout import Checkout
 from harness.support.clock import wait_for
 from harness.support.progress import Progress, SilentProgress
 
+if TYPE_CHECKING:
+    from harness.stack.access import Access
+
+#: Who breaks `restricted` is told so; who must, and why, stands in deploy/pod-security.yaml (a test holds both equal). Enforced is nothing,
+#: since the edge needs the node's network.
+POD_SECURITY = {f"pod-security.kubernetes.io/{mode}": level for mode, level in (("enforce", "privileged"), ("audit", "restricted"))}
 FACTS = "mailgale-stack"
 _EDGE = "Deployment/edge"
 _READY_S = 180.0
@@ -55,6 +61,7 @@ def up(
     progress: Progress | None = None,
     record: Record | None = None,
     prepared: Mapping[str, images.Image] | None = None,
+    access: Access | None = None,
     generators: Sequence[str] = (),
 ) -> Stack:
     """Build what is missing, deploy, and wait until mail passes through the edge. Idempotent: what is up and the same stays.
@@ -62,6 +69,7 @@ def up(
     :param suffix: the namespace is ``mailgale-<checkout id>-<suffix>``.
     :param overrides: further keys of ``run-params``.
     :param record: told of every change to the cluster.
+    :param access: roles of the run: they are bound in the namespace, and what lies in it is applied by the role ``deploy``.
     :param generators: further networks from which the load comes, beside the target's.
     :param prepared: images as of :func:`prepare`; what they hold is deployed, even if the checkout has changed since.
     :raises UsageError: no such profile, variant or parameter.
@@ -88,7 +96,7 @@ def up(
         manifests_sha256="", time_scale=time_scale, params=params.data(),
     )
     with say.stage(f"deploy {namespace}"):
-        stack, manifests = _deploy(blank, plain, params, {n: i.ref for n, i in refs.items()}, gateway, say)
+        stack, manifests = _deploy(blank, plain, params, {n: i.ref for n, i in refs.items()}, gateway, say, access)
     _wait(stack, manifests, say)
     return stack
 
@@ -188,25 +196,60 @@ def _images(target: Target, checkout: Checkout, names: Set[str], progress: Progr
 
 
 def _deploy(
-    blank: Stack, plain: Sequence[Manifest], params: Params, refs: Mapping[str, str], gateway: Gateway, say: Progress
+    blank: Stack, plain: Sequence[Manifest], params: Params, refs: Mapping[str, str], gateway: Gateway, say: Progress, access: Access | None
 ) -> tuple[Stack, Sequence[Manifest]]:
     """Apply what is not there yet; the Stack with its credentials."""
     stack, rendered = _rendered(blank, plain, params, refs, gateway, _known_credentials(blank))
     facts = _facts(stack.cluster, stack.namespace)
     if facts and facts.get("manifests_sha256") == stack.manifests_sha256 and facts.get("run_id") == stack.run_id:
         return stack, rendered
-    if stack.cluster.namespace(stack.namespace) is not None:
+    if stack.cluster.namespace(stack.namespace) is not None and _begun(stack, gateway):
         # Another recipe, or the remains of one: half of each would be neither.
         down(stack)
         stack, rendered = _rendered(blank, plain, params, refs, gateway, None)
-    wait_for(lambda: _created(gateway, stack.namespace), deadline_s=_GONE_S, what=f"namespace {stack.namespace} to go before it is made anew")
+    _make(gateway, stack.namespace)
     try:
         filesystems.provide(stack.target, stack.namespace, volumes.own_file_systems(rendered))
     except NotSupported as lacking:  # the volumes are plain directories then, and faults that need more say so
         say.note(f"not supported here: {lacking}")
-    gateway.apply(rendered, stack.namespace)
-    gateway.apply([_facts_manifest(stack)], stack.namespace)
+    _apply(stack, [*rendered, _facts_manifest(stack)], gateway, access)
     return stack, rendered
+
+
+def open_namespace(gateway: Gateway, namespace: str, access: Access) -> None:
+    """Make an arm's namespace with the roles of its run before anything is deployed, so that who observes is there from the first pod on.
+
+    Errors as of :func:`up`.
+    """
+    if gateway.cluster.namespace(namespace) is None:
+        _make(gateway, namespace)
+        gateway.apply(access.roles(), namespace)
+
+
+def _make(gateway: Gateway, namespace: str) -> None:
+    wait_for(lambda: _created(gateway, namespace), deadline_s=_GONE_S, what=f"namespace {namespace} to go before it is made anew")
+
+
+def _begun(stack: Stack, gateway: Gateway) -> bool:
+    """Whether the namespace holds (a part of) a stack, or is another run's; one that was only opened holds roles and no more."""
+    found = stack.cluster.namespace(stack.namespace) or {"metadata": {}}
+    return not gateway.owner.owns(found["metadata"]) or stack.cluster.find("v1", "Secret", "run-secrets", stack.namespace) is not None
+
+
+def _apply(stack: Stack, manifests: Sequence[Manifest], gateway: Gateway, access: Access | None) -> None:
+    """Rights and what has no namespace by the user's own rights, everything else by those of the role ``deploy``.
+
+    """
+    if access is None:
+        gateway.apply(manifests, stack.namespace)
+        return
+    own = [m for m in manifests if _is_a_right(m) or not gateway.cluster.namespaced(m["apiVersion"], m["kind"])]
+    gateway.apply([*access.roles(), *own], stack.namespace)
+    gateway.acting_as(access.target_as("deploy")).apply([m for m in manifests if m not in own], stack.namespace)
+
+
+def _is_a_right(manifest: Manifest) -> bool:
+    return manifest["kind"] == "ServiceAccount" or str(manifest["apiVersion"]).startswith("rbac.authorization.k8s.io/")
 
 
 def _rendered(
@@ -247,7 +290,7 @@ def _edge_is_free(cluster: Cluster, target: Target, namespace: str) -> None:
 
 def _created(gateway: Gateway, namespace: str) -> str:
     try:
-        return gateway.create_namespace(namespace)
+        return gateway.create_namespace(namespace, labels=POD_SECURITY)
     except Conflict:
         return ""
 

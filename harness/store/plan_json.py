@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from harness.errors import StoreDamaged
-from harness.model.plan import Arm, CheckSpec, DnsSpec, FaultSpec, LoadSpec, Plan
+from harness.model.plan import Arm, CheckSpec, DnsSpec, FaultSpec, LoadSpec, NodeFaults, Plan, StopWhen
 
 T = TypeVar("T")
 
@@ -31,6 +31,8 @@ def plan_from_json(data: Mapping[str, Any]) -> Plan:
             checks=tuple(_record(CheckSpec, c) for c in data["checks"]),
             faults=tuple(_record(FaultSpec, f) for f in data.get("faults", ())),
             dns=_record(DnsSpec, data["dns"]) if data.get("dns") else None,
+            node_faults=_record(NodeFaults, data.get("node_faults", {})),
+            stop_when=_record(StopWhen, data.get("stop_when", {})),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreDamaged(f"run.json holds no readable plan: {error!r}") from error

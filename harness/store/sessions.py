@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.store.asking import STOPPED
 from harness.store.log import JSON_BLOCK, Block, read_blocks
 from harness.store.run import SEAL, ArmDir, RunDir, anchor
 
@@ -48,8 +49,8 @@ class Session:
 
 
 def finished(arm: ArmDir) -> bool:
-    """Whether the arm's census is on record to its end."""
-    if not arm.census_log.is_file():
+    """Whether the arm's census is on record to its end, and the arm was not ended before its time."""
+    if not arm.census_log.is_file() or (arm.path / STOPPED).exists():
         return False
     last = next(iter(deque(read_blocks(arm.census_log), maxlen=1)), None)
     return isinstance(last, Block) and last.type == JSON_BLOCK and _kind(last.payload.rstrip(b"\n").rpartition(b"\n")[2]) == "log_closed"

@@ -57,6 +57,14 @@ class Checkout:
     def runs(self) -> Path:
         return self.root / "reports" / "runs"
 
+    def refuse_if_held(self, name: str) -> None:
+        """Before something that would hurt whoever holds ``name``, and long before :meth:`lock` is taken.
+
+        :raises GuardRefused: another process holds it.
+        """
+        with self.lock(name):
+            return
+
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold ``name`` for this checkout; released by the kernel if the process dies.

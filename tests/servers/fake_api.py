@@ -20,11 +20,13 @@ UID = "11111111-2222-3333-4444-555555555555"
 KINDS = {
     "/api/v1": {"Namespace": ("namespaces", False), "Pod": ("pods", True), "ConfigMap": ("configmaps", True), "Secret": ("secrets", True),
                 "Service": ("services", True), "Node": ("nodes", False), "PersistentVolume": ("persistentvolumes", False),
-                "PersistentVolumeClaim": ("persistentvolumeclaims", True)},
+                "PersistentVolumeClaim": ("persistentvolumeclaims", True), "ServiceAccount": ("serviceaccounts", True)},
     "/apis/apps/v1": {"Deployment": ("deployments", True), "StatefulSet": ("statefulsets", True)},
     "/apis/networking.k8s.io/v1": {"NetworkPolicy": ("networkpolicies", True)},
     "/apis/storage.k8s.io/v1": {"StorageClass": ("storageclasses", False)},
-    "/apis/rbac.authorization.k8s.io/v1": {"ClusterRole": ("clusterroles", False), "ClusterRoleBinding": ("clusterrolebindings", False)},
+    "/apis/rbac.authorization.k8s.io/v1": {"ClusterRole": ("clusterroles", False), "ClusterRoleBinding": ("clusterrolebindings", False),
+                                          "Role": ("roles", True), "RoleBinding": ("rolebindings", True)},
+    "/apis/coordination.k8s.io/v1": {"Lease": ("leases", True)},
 }
 
 
@@ -103,9 +105,35 @@ def fake_api() -> Iterator[FakeApi]:
         api.close()
 
 
+def _child(path: str, collection: str) -> bool:
+    """Whether an object lies right in a collection."""
+    return path.startswith(f"{collection}/") and "/" not in path[len(collection) + 1 :]
+
+
+def _chosen(value: dict[str, Any], selector: str) -> bool:
+    """Equality-based label selectors; an object of a test that has no labels at all is chosen by any."""
+    labels = value["metadata"].get("labels")
+    wanted = dict(part.split("=", 1) for part in selector.split(",") if "=" in part)
+    return labels is None or wanted.items() <= labels.items()
+
+
+def merged(old: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    base = dict(old) if isinstance(old, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            base.pop(key, None)
+        else:
+            base[key] = merged(base.get(key), value)
+    return base
+
+
 def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes; the second would wait for the peer's delayed ACK
 
         def log_message(self, *_: Any) -> None:
             return
@@ -147,17 +175,25 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
                 return self._say(200, api.objects[path])
             if path.rsplit("/", 1)[-1] in {n for g in KINDS.values() for n, _ in g.values()} | {"endpointslices", "events"}:
                 tail = "/" + path.rsplit("/", 1)[-1] + "/"
-                items = [o for p, o in api.objects.items() if p.startswith(path + "/") or (path.count("/") == 3 and tail in p)]
+                items = [o for p, o in api.objects.items() if _child(p, path) or (path.count("/") == 3 and "/namespaces/" in p and tail in p)]
+                items = [o for o in items if _chosen(o, query.get("labelSelector", ""))]
                 return self._say(200, {"items": items, "metadata": {"resourceVersion": str(api.version)}})
             return self._say(404, {"kind": "Status", "code": 404, "message": f"{path} not found"})
 
         def _post(self, path: str, body: Any, query: dict[str, str]) -> None:
+            if path.endswith("/token"):
+                return self._say(201, {**body, "status": {"token": f"token-of-{path.split('/')[-2]}"}})
             whole = path if path.endswith("/eviction") else f"{path}/{body['metadata']['name']}"
             if whole in api.objects:
                 return self._say(409, {"kind": "Status", "code": 409, "message": "already exists"})
             return self._say(201, api.put(whole, body))
 
         def _patch(self, path: str, body: Any, query: dict[str, str]) -> None:
+            wanted = body.get("metadata", {}).get("resourceVersion") if isinstance(body, dict) else None
+            if wanted and wanted != api.objects.get(path, {}).get("metadata", {}).get("resourceVersion"):
+                return self._say(409, {"kind": "Status", "code": 409, "message": "it is another by now"})
+            if "merge-patch" in (self.headers.get("Content-Type") or ""):
+                return self._say(200, api.put(path, merged(api.objects.get(path, {}), body)))
             return self._say(200, api.put(path, {**api.objects.get(path, {}), **body} if isinstance(body, dict) else api.objects[path]))
 
         def _delete(self, path: str, body: Any, query: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.model.component import Component
-from harness.model.plan import Arm, FaultSpec, LoadSpec, Plan
+from harness.model.plan import Arm, FaultSpec, LoadSpec, NodeFaults, Plan
 from harness.model.target import Node, Target
 
 COMPONENTS = {
@@ -17,11 +17,14 @@ def fault(kind="kill_pod", name="f", arms=(), when=None, **more):
     return FaultSpec(name, kind, target, more, when or {"at_s": 1.0}, 60.0, tuple(arms))
 
 
-def plan(*faults, killed=2):
+ONE_NODE = NodeFaults(max=1)
+
+
+def plan(*faults, killed=2, nodes=ONE_NODE):
     return Plan(
         name="mx-pod-kill", title="t", question="what then?", claims=(), profile="minimal", topology="single", seed=7, time_scale=10, users=8,
         load=LoadSpec("burst", {}, 60, 60), arms=(Arm("a", ("x",)), Arm("b", ("x",))), checks=(), faults=faults,
-        budget={"pods_killed": killed}, experiment={"title": "t", "description": "d", "method": [], "version": "1.0.0"}, source="experiments/x.yaml",
+        budget={"pods_killed": killed}, node_faults=nodes, experiment={"title": "t", "description": "d", "method": [], "version": "1.0.0"}, source="experiments/x.yaml",
     )
 
 

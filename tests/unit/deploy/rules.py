@@ -8,9 +8,9 @@ from typing import Any
 
 Manifest = dict[str, Any]
 #: These have no one to take leave of: nothing is sent to them once their last reader is gone. The node cache undoes what it did on SIGTERM, as node-cache does.
-NO_PRESTOP = frozenset({"redis", "node-local-dns"})
-#: Neither has a second pod on any node; nsd and redis answer for all, the edge owns a node's ports, the node cache is on each node once.
-SINGLE = frozenset({"edge", "redis", "nsd", "node-local-dns"})
+NO_PRESTOP = frozenset({"redis", "node-local-dns", "janitor"})
+#: Neither has a second pod on any node; nsd and redis answer for all, the edge owns a node's ports, the node cache is on each node once; one janitor is enough.
+SINGLE = frozenset({"edge", "redis", "nsd", "node-local-dns", "janitor"})
 
 
 def workloads(manifests: Sequence[Manifest]) -> Iterator[Manifest]:

@@ -39,6 +39,7 @@ CLUSTER_WIDE: dict[str, Callable[[Gateway], object]] = {
 @pytest.fixture
 def full(api: FakeApi) -> FakeApi:
     api.put(POD, {"kind": "Pod", "metadata": {"name": "mx-0"}, "spec": {}, "status": {}})
+    api.put("/api/v1/nodes/n9", {"metadata": {"name": "n9"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
     api.put(f"{POD}/resize", {"kind": "Pod", "metadata": {"name": "mx-0"}})
     api.put(f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/mx", {"metadata": {"name": "mx"}})
     api.put(f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/mx/scale", {"spec": {"replicas": 1}})

@@ -5,6 +5,7 @@ The cluster is a small API server over a real socket (tests.servers.fake_api); w
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,7 @@ class Bench:
         self.checkout = Checkout(self.root / "checkout")
         (self.checkout.root / "harness").mkdir(parents=True)
         (self.checkout.root / "harness" / "a.py").write_text("a = 1\n")
+        shutil.copytree(Checkout.find().root / "deploy" / "roles", self.checkout.root / "deploy" / "roles")
         self.target = self.api.target(self.root)
         self.monkeypatch.setattr(lifecycle, "prepare", lambda *_, **__: self.images)
         self.monkeypatch.setattr(conductor, "run_arm", self._arm)

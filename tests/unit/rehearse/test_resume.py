@@ -199,11 +199,17 @@ def test_a_damaged_log_of_an_earlier_session_is_damage(bench: Bench):
     assert judge(run.path).status == Status.INCONCLUSIVE
 
 
+def _another_cluster(bench: Bench) -> None:
+    uid = UID.replace("1", "2")
+    bench.api.put("/api/v1/namespaces/kube-system", {"metadata": {"name": "kube-system", "uid": uid}})
+    bench.target = replace(bench.target, uid=uid)
+
+
 CHANGES: dict[str, Callable[[Bench], None]] = {
     "plan": lambda b: setattr(b, "plan", replace(b.plan, seed=8, sha256="cd" * 32)),
     "images": lambda b: b.images.update(mx=Image("mx", "mailgale/mx:1", "sha256:2")),
     "source": lambda b: (b.checkout.root / "harness" / "a.py").write_text("a = 2\n"),
-    "cluster": lambda b: (setattr(b, "target", replace(b.target, uid=UID.replace("1", "2"))), None)[1],
+    "cluster": lambda b: _another_cluster(b),
     "boot": lambda b: b.monkeypatch.setattr(resume, "boot_id", lambda: "another"),
     "versions": lambda b: setattr(b, "target", replace(b.target, versions={"kubernetes": "v9"})),
 }
