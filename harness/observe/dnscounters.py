@@ -51,10 +51,12 @@ class DnsSampler:
     As with queues, a pod that was ready or has answered before and does not answer now is a missed sample, one that is only starting or going is none.
 
     :param pods: the pods as known now.
+    :param inside: the cluster by the rights of who may run a command in a pod (default: ``cluster``).
     """
 
-    def __init__(self, sink: Sink, cluster: Cluster, namespace: str, pods: Callable[[], Iterable[Pod]]) -> None:
+    def __init__(self, sink: Sink, cluster: Cluster, namespace: str, pods: Callable[[], Iterable[Pod]], *, inside: Cluster | None = None) -> None:
         self._sink, self._cluster, self._namespace, self._pods = sink, cluster, namespace, pods
+        self._inside = inside or cluster
         self._pool = ThreadPoolExecutor(4)
         self._known: set[str] = set()
         self._round = 0
@@ -90,7 +92,7 @@ class DnsSampler:
         return parse_coredns(text.decode())
 
     def _unbound(self, pod: Pod) -> Counters:
-        done = self._cluster.exec(self._namespace, pod.name, UNBOUND, _STATS, timeout_s=_TIMEOUT_S)
+        done = self._inside.exec(self._namespace, pod.name, UNBOUND, _STATS, timeout_s=_TIMEOUT_S)
         return parse_unbound(done.stdout.decode())
 
 

@@ -23,6 +23,7 @@ class ObserveSpec:
     :param queues: component → port of its queue status.
     :param edge: ``host:port`` of HAProxy's statistics, "" = none.
     :param dns: the counters of the DNS servers are sampled too.
+    :param inside: (kubeconfig, context) of who may run commands in pods, for the counters that only a command tells; () = as above.
     :param log_bytes_max: of one container's log file.
     """
 
@@ -36,12 +37,18 @@ class ObserveSpec:
     queues: Mapping[str, int] = field(default_factory=dict)
     edge: str = ""
     dns: bool = False
+    inside: tuple[str, ...] = ()
     cgroup_root: str = "/sys/fs/cgroup"
     log_bytes_max: int = 64 << 20
 
     def target(self) -> Target:
         """A target that is good for reading only: without a UID no guard lets a change pass."""
-        return Target("observed", self.context, self.kubeconfig, self.context, "", (), (), (), ())
+        return _reading(self.kubeconfig, self.context)
+
+    def inside_target(self) -> Target:
+        """Likewise, by the rights of who may run commands in pods."""
+        kubeconfig, context = self.inside or (self.kubeconfig, self.context)
+        return _reading(kubeconfig, context)
 
     def write(self, path: Path) -> None:
         """As JSON."""
@@ -58,6 +65,10 @@ class ObserveSpec:
             unknown = set(data) - {f.name for f in fields(cls)}
             if unknown:
                 raise UsageError(f"unknown key {sorted(unknown)[0]}", where=str(path))
-            return cls(**data)
+            return cls(**{**data, "inside": tuple(data.get("inside", ()))})
         except (OSError, ValueError, TypeError) as error:
             raise UsageError(f"no usable spec: {error}", where=str(path)) from error
+
+
+def _reading(kubeconfig: str, context: str) -> Target:
+    return Target("observed", context, kubeconfig, context, "", (), (), (), ())

@@ -195,6 +195,7 @@ def _opened(arm: ArmRun) -> Iterator[None]:
     gateway = Gateway(Cluster(arm.target), arm.checkout.id, arm.run_id, _recorder(arm))
     lifecycle.open_namespace(gateway, namespace_of(arm), arm.access)
     try:
+        arm.access.until_in_force(namespace_of(arm))
         yield
     except BaseException:
         if not arm.torn_down:

@@ -60,9 +60,9 @@ def counting(arm: ArmRun, stack: Stack) -> Iterator[Counting]:
         yield Counting(arm, None)
         return
     ready = arm.secrets / f"dns-{arm.directory.label}.ready"
-    spec = arm.secrets / f"dns-{arm.directory.label}.json"
+    spec, rights = arm.secrets / f"dns-{arm.directory.label}.json", arm.target_as("observe")
     CountSpec(
-        kubeconfig=arm.target.kubeconfig, context=arm.target.context, namespace=stack.namespace, cluster_domain=stack.cluster_domain,
+        kubeconfig=rights.kubeconfig, context=rights.context, namespace=stack.namespace, cluster_domain=stack.cluster_domain,
         mail_domain=stack.mail_domain, capture=arm.plan.dns.capture, look_ups=arm.plan.dns.look_ups, arm_dir=str(arm.directory.path), ready=str(ready),
         nonce=f"n{arm.run_id[-4:]}-{arm.block}-{arm.arm.name}"[:40].rstrip("-."),
     ).write(spec)

@@ -58,7 +58,7 @@ def ca_file(arm: ArmRun, stack: Stack) -> Path:
 
 def observe(arm: ArmRun, namespace: str) -> ObserveSpec:
     """The task of the observer; it begins before the namespace is there, so that no pod's first lines are missed."""
-    address, rights = arm.target.edge.addresses[0], arm.target_as("observe")
+    address, rights, inside = arm.target.edge.addresses[0], arm.target_as("observe"), arm.target_as("census")
     return ObserveSpec(
         kubeconfig=rights.kubeconfig,
         context=rights.context,
@@ -69,6 +69,7 @@ def observe(arm: ArmRun, namespace: str) -> ObserveSpec:
         queues={n: int(str(c.queue["port"])) for n, c in components(arm.checkout).items() if "port" in c.queue},
         edge=f"[{address}]:{STATISTICS}" if ":" in address else f"{address}:{STATISTICS}",
         dns=about_dns(arm.plan),
+        inside=(inside.kubeconfig, inside.context),
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from harness.stack import lifecycle
 from harness.stack.clearing import taking_down
 from harness.stack.render import NAMESPACE_LABEL, Manifest
 from harness.support.checkout import Checkout
+from harness.support.clock import wait_for
 from harness.support.progress import Progress, SilentProgress
 
 ROLES = ("deploy", "chaos", "observe", "census")
@@ -38,6 +40,7 @@ ONLY_ON = "mailgale.dev/only-on"
 TOKEN_S = 24 * 3600
 #: No pod ever runs beside the accounts.
 POD_SECURITY = {"pod-security.kubernetes.io/enforce": "restricted"}
+_IN_FORCE_S = 20.0
 _RBAC = "rbac.authorization.k8s.io/v1"
 
 
@@ -62,6 +65,16 @@ class Access:
                 name = f"mailgale-{one['metadata']['name']}"
                 found += [{**one, "metadata": {"name": name}}, _binding("Role", name, role, self.namespace)]
         return found
+
+    def until_in_force(self, namespace: str) -> None:
+        """Wait until each role may list what it reads in ``namespace``: an API server learns of a new binding a moment later.
+
+        :raises NotReady: one may not in time.
+        """
+        for role in self.kubeconfigs:
+            path = f"/api/v1/namespaces/{namespace}/{'configmaps' if role == 'deploy' else 'pods'}"
+            allowed = partial(_allowed, Cluster(self.target_as(role)), path)
+            wait_for(allowed, deadline_s=_IN_FORCE_S, what=f"the role '{role}' to be in force in {namespace}", every_s=0.1)
 
 
 @contextmanager
@@ -116,6 +129,16 @@ def _given(gateway: Gateway, target: Target, namespace: str, private: Path, mani
     except ApiFailed as error:
         raise NotReady(f"the roles of a run cannot be given: {error}", where=target.name, todo="use a context that may do so") from error
     return Access(target, namespace, files, manifests)
+
+
+def _allowed(cluster: Cluster, path: str) -> bool:
+    try:
+        cluster.items(path)
+    except ApiFailed as error:
+        if error.status != 403:
+            raise
+        return False
+    return True
 
 
 def _gone(target: Target, checkout: Checkout, namespace: str, progress: Progress | None) -> None:

@@ -237,14 +237,13 @@ def _begun(stack: Stack, gateway: Gateway) -> bool:
 
 
 def _apply(stack: Stack, manifests: Sequence[Manifest], gateway: Gateway, access: Access | None) -> None:
-    """Rights and what has no namespace by the user's own rights, everything else by those of the role ``deploy``.
-
-    """
+    """Rights and what has no namespace by the user's own rights, everything else by those of the role ``deploy``."""
     if access is None:
         gateway.apply(manifests, stack.namespace)
         return
     own = [m for m in manifests if _is_a_right(m) or not gateway.cluster.namespaced(m["apiVersion"], m["kind"])]
     gateway.apply([*access.roles(), *own], stack.namespace)
+    access.until_in_force(stack.namespace)
     gateway.acting_as(access.target_as("deploy")).apply([m for m in manifests if m not in own], stack.namespace)
 
 

@@ -1,10 +1,11 @@
-"""Faults on real pods of the real cluster: each is proven, undone, and one that did nothing is caught."""
+"""Faults on real pods of the real cluster, by the token of the role chaos: each is proven, undone, and one that did nothing is caught."""
 
 from __future__ import annotations
 
 import signal
 import time
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 
@@ -17,11 +18,13 @@ from harness.chaos.world import Hands
 from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway
 from harness.model.component import Component
+from harness.model.target import Target
+from harness.stack import access
 from harness.store.log import LogWriter, read_events
 from harness.support.checkout import Checkout
 from harness.support.clock import wait_for
 from harness.support.shell import run
-from tests.unit.chaos.plans import fault, plan
+from tests.unit.chaos.plans import ONE_NODE, fault, plan
 
 pytestmark = pytest.mark.cluster
 RUN = "chaos-test"
@@ -52,28 +55,37 @@ def manifests(image):
     ]
 
 
+class Place(NamedTuple):
+    reader: Cluster
+    gateway: Gateway
+    namespace: str
+    acts_as: Target  #: the role chaos
+
+
 @pytest.fixture(scope="module")
-def place(cluster):
-    """A namespace of ours with a StatefulSet of two pods called mx."""
+def place(cluster, tmp_path_factory):
+    """A namespace of ours with a StatefulSet of two pods called mx, and the roles of a run."""
     checkout = Checkout.find()
     reader = Cluster(cluster)
     gateway = Gateway(reader, checkout.id, RUN)
     namespace = f"mailgale-{checkout.id}-chaos"
-    gateway.create_namespace(namespace)
-    try:
-        gateway.apply(manifests(pause_image(cluster)), namespace)
-        yield reader, gateway, namespace
-    finally:
-        gateway.delete_namespace(namespace)
-        wait_for(lambda: reader.namespace(namespace) is None, deadline_s=90, what="the namespace to go")
+    with access.granted(cluster, checkout, RUN, tmp_path_factory.mktemp("private")) as given:
+        gateway.create_namespace(namespace)
+        try:
+            gateway.apply([*given.roles(), *manifests(pause_image(cluster))], namespace)
+            given.until_in_force(namespace)
+            yield Place(reader, gateway, namespace, given.target_as("chaos"))
+        finally:
+            gateway.delete_namespace(namespace)
+            wait_for(lambda: reader.namespace(namespace) is None, deadline_s=90, what="the namespace to go")
 
 
 class Arm:
     """One arm with faults: starts them, feeds them a load log, reads what came of it."""
 
-    def __init__(self, place, path, *faults, killed=2):
-        self.reader, self.gateway, self.namespace = place
-        self.path, self.plan = path, plan(*faults, killed=killed)
+    def __init__(self, place, path, *faults, killed=2, nodes=ONE_NODE):
+        self.reader, self.gateway, self.namespace, self.acts_as = place
+        self.path, self.plan = path, plan(*faults, killed=killed, nodes=nodes)
         wait_for(lambda: self.whole() == "", deadline_s=90, what="the pods to be ready")
         self.load = LogWriter(path / "load-1.log", "load")
 
@@ -85,6 +97,7 @@ class Arm:
         return runner.start(
             self.plan, "a", resolved, target=self.reader.target, namespace=self.namespace, arm_dir=self.path, arm_label="1-a", run_id=RUN,
             checkout=Checkout.find(), components=COMPONENTS, lease=lease, trigger_deadline_s=trigger_deadline_s,
+            acts_as=self.acts_as,
         )
 
     def accept(self, count):
@@ -113,7 +126,7 @@ def _spec(arm):
 
 @pytest.fixture
 def lease(place, tmp_path):
-    with held(tmp_path / "lease", run_id=RUN, namespace=place[2]) as one:
+    with held(tmp_path / "lease", run_id=RUN, namespace=place.namespace) as one:
         yield one
 
 
@@ -179,7 +192,7 @@ def test_a_graceful_kill_and_a_cordon(place, tmp_path, lease):
 
 
 def test_when_the_lease_goes_the_fault_ends(place, tmp_path):
-    with held(tmp_path / "lease", run_id=RUN, namespace=place[2]) as lease:
+    with held(tmp_path / "lease", run_id=RUN, namespace=place.namespace) as lease:
         arm = Arm(place, tmp_path, fault("scale", name="out", replicas=3, for_s=50, when={"at_s": 0}))
         process = arm.start(lease)
         arm.accept(1)

@@ -7,17 +7,18 @@ from dataclasses import replace
 import pytest
 
 from harness.chaos.undo import pending
+from harness.model.plan import NodeFaults
 from harness.support.shell import run
 from tests.cluster.test_chaos_faults import Arm, lease, place
-from tests.unit.chaos.plans import fault
+from tests.unit.chaos.plans import ONE_NODE, fault
 
 __all__ = ["lease", "place"]  # fixtures of the neighbour: the same namespace is made again
 pytestmark = pytest.mark.cluster
 
 
-def carried_out(place, path, lease, *faults, meanwhile=lambda arm: None, deadline_s=120.0):
+def carried_out(place, path, lease, *faults, meanwhile=lambda arm: None, deadline_s=120.0, nodes=ONE_NODE):
     """Run the faults; the arm, once everything is undone."""
-    arm = Arm(place, path, *(replace(f, deadline_s=deadline_s) for f in faults))
+    arm = Arm(place, path, *(replace(f, deadline_s=deadline_s) for f in faults), nodes=nodes)
     process = arm.start(lease)
     arm.accept(1)
     for f in faults:
@@ -71,7 +72,7 @@ def test_a_bad_image_is_rolled_back_and_a_rolling_restart_replaces_every_pod(pla
 
 
 def test_nodes_are_drained_one_after_another(place, tmp_path, lease):
-    arm = carried_out(place, tmp_path, lease, fault("rolling_drain", name="maintenance", when={"at_s": 0}))
+    arm = carried_out(place, tmp_path, lease, fault("rolling_drain", name="maintenance", when={"at_s": 0}), nodes=NodeFaults(max=2))
     emptied = [e["node"] for e in evidence(arm, "maintenance") if "left" in e]
     assert emptied == sorted(set(emptied))
     assert all(n.schedulable for n in arm.reader.nodes() if "control-plane" not in n.name)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture
 def service(place):
     """A Service that leads to both pods of the StatefulSet."""
-    reader, gateway, namespace = place
+    reader, gateway, namespace, _ = place
     spec = {"ipFamilyPolicy": "PreferDualStack", "selector": {COMPONENT: "mx"}, "ports": [{"name": "smtp", "port": 25}]}
     gateway.apply([{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "mx"}, "spec": spec}], namespace)
     wait_for(lambda: ready(reader, namespace), deadline_s=60, what="endpoints")

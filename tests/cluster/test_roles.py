@@ -23,7 +23,8 @@ ALLOWED: dict[str, list[tuple[str, str, str, str]]] = {
     "deploy": [("create", "", "secrets", "ours"), ("patch", "apps", "statefulsets", "ours"), ("delete", "", "configmaps", "ours"),
                ("create", "networking.k8s.io", "networkpolicies", "ours")],
     "chaos": [("delete", "", "pods", "ours"), ("create", "", "pods/eviction", "ours"), ("patch", "apps", "statefulsets/scale", "ours"),
-              ("patch", "", "nodes", ""), ("patch", "", "configmaps", "ours"), ("create", "", "pods/exec", "ours")],
+              ("patch", "", "nodes", ""), ("patch", "", "configmaps", "ours"), ("create", "", "pods/exec", "ours"), ("create", "", "pods", "ours"),
+              ("patch", "", "services", "ours"), ("patch", "apps", "deployments", "ours"), ("get", "apps", "daemonsets", "ours"), ("list", "", "events", "ours")],
     "observe": [("watch", "", "pods", "ours"), ("get", "", "pods/log", "ours"), ("get", "", "pods/proxy", "ours"), ("list", "", "nodes", "")],
     "census": [("list", "", "pods", "ours"), ("create", "", "pods/exec", "ours")],
 }
@@ -32,18 +33,19 @@ NEVER = [
     ("create", "", "namespaces", ""), ("delete", "", "namespaces", ""), ("patch", "", "namespaces", "ours"), ("create", "rbac.authorization.k8s.io", "roles", "ours"),
     ("create", "rbac.authorization.k8s.io", "clusterrolebindings", ""), ("escalate", "rbac.authorization.k8s.io", "clusterroles", ""),
     ("impersonate", "", "users", ""), ("create", "", "serviceaccounts/token", "ours"), ("create", "", "persistentvolumes", ""),
-    ("delete", "", "nodes", ""), ("get", "", "nodes/proxy", ""), ("create", "", "pods", "ours"), ("update", "coordination.k8s.io", "leases", "default"),
+    ("delete", "", "nodes", ""), ("get", "", "nodes/proxy", ""), ("create", "", "pods", "system"), ("update", "coordination.k8s.io", "leases", "default"),
     *((verb, group, what, "system") for verb, group, what in (
         ("get", "", "secrets"), ("list", "", "pods"), ("delete", "", "pods"), ("create", "", "pods/exec"), ("patch", "", "configmaps"),
         ("patch", "apps", "deployments"), ("create", "", "pods/eviction"))),
 ]
 DENIED: dict[str, list[tuple[str, str, str, str]]] = {
-    "deploy": [("patch", "", "nodes", ""), ("delete", "", "pods", "ours"), ("create", "", "pods/eviction", "ours"), ("create", "", "pods/exec", "ours")],
+    "deploy": [("patch", "", "nodes", ""), ("create", "", "pods", "ours"), ("delete", "", "pods", "ours"), ("create", "", "pods/eviction", "ours"), ("create", "", "pods/exec", "ours")],
     "chaos": [("get", "", "secrets", "ours"), ("list", "", "secrets", "ours"), ("create", "", "secrets", "ours"), ("create", "apps", "statefulsets", "ours"),
-              ("delete", "apps", "statefulsets", "ours"), ("delete", "", "persistentvolumeclaims", "ours"), ("delete", "policy", "poddisruptionbudgets", "ours")],
-    "observe": [("get", "", "secrets", "ours"), ("create", "", "pods/exec", "ours"), ("delete", "", "pods", "ours"), ("patch", "", "configmaps", "ours"),
+              ("delete", "apps", "statefulsets", "ours"), ("delete", "", "persistentvolumeclaims", "ours"), ("delete", "policy", "poddisruptionbudgets", "ours"), ("create", "", "services", "ours"),
+              ("delete", "", "services", "ours"), ("patch", "networking.k8s.io", "networkpolicies", "ours")],
+    "observe": [("get", "", "secrets", "ours"), ("create", "", "pods/exec", "ours"), ("create", "", "pods", "ours"), ("delete", "", "pods", "ours"), ("patch", "", "configmaps", "ours"),
                 ("patch", "apps", "statefulsets/scale", "ours"), ("patch", "", "nodes", ""), ("get", "", "configmaps", "ours")],
-    "census": [("get", "", "secrets", "ours"), ("delete", "", "pods", "ours"), ("patch", "apps", "statefulsets/scale", "ours"), ("get", "", "configmaps", "ours"),
+    "census": [("get", "", "secrets", "ours"), ("create", "", "pods", "ours"), ("delete", "", "pods", "ours"), ("patch", "apps", "statefulsets/scale", "ours"), ("get", "", "configmaps", "ours"),
                ("patch", "", "nodes", "")],
 }
 
