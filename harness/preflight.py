@@ -19,7 +19,7 @@ from harness.model.faults import KINDS
 from harness.model.plan import FaultSpec, Plan
 from harness.model.target import Target
 from harness.stack import isolation, lifecycle
-from harness.stack.catalogue import components
+from harness.stack.catalogue import components, deployed
 from harness.stack.deployed import Stack
 from harness.support.checkout import Checkout
 from harness.support.progress import Progress
@@ -104,7 +104,7 @@ def hits(plan: Plan, stack: Stack, checkout: Checkout) -> Iterator[str]:
 
     :raises GuardRefused: more than the plan's caps, or nothing to hit.
     """
-    known, room = components(checkout), _headroom(stack)
+    known, room = deployed(components(checkout), stack.workloads), _headroom(stack)
     for arm in plan.arms:
         try:
             found = resolve(plan, arm.name, stack.cluster, stack.namespace, known)

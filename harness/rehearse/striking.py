@@ -12,7 +12,7 @@ from harness.chaos.runner import ChaosProcess
 from harness.chaos.targets import faults_of, resolve
 from harness.errors import NotSupported
 from harness.kube.client import Cluster
-from harness.stack.catalogue import components
+from harness.stack.catalogue import components, deployed
 from harness.stack.deployed import Stack
 from harness.support.shell import tail
 
@@ -39,6 +39,8 @@ def faults_beside(arm: ArmRun, stack: Placed) -> Iterator[ChaosProcess | None]:
         yield None
         return
     known = components(arm.checkout)
+    if isinstance(stack, Stack):
+        known = deployed(known, stack.workloads)
     try:
         resolved = resolve(arm.plan, arm.arm.name, stack.cluster, stack.namespace, known)
     except NotSupported as lacking:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ def components(checkout: Checkout) -> dict[str, Component]:
     """
     found = sorted((checkout.root / "deploy" / "components").glob("*/component.yaml"))
     return {path.parent.name: component(path) for path in found}
+
+
+def deployed(known: Mapping[str, Component], workloads: Collection[str]) -> dict[str, Component]:
+    """``known`` with those of their workloads that a stack has: a component that only a variant brings must not be waited for.
+
+    :param workloads: ``Stack.workloads``.
+    """
+    return {name: replace(one, workloads=tuple(w for w in one.workloads if w in workloads)) for name, one in known.items()}
 
 
 def component(path: Path) -> Component:

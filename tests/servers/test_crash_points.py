@@ -118,7 +118,7 @@ def test_killed_before_any_record_everything_is_brought_back(api: FakeApi, tmp_p
         code = faults(arm, target)
         before = cordoned(api)
         acted.append(bool(before))
-        undone = runner.recover(arm)
+        undone = runner.recover(arm, target)
         assert cordoned(api) == [], at
         assert pending(arm) == [], at
         assert not before or undone, (at, "what was done was not in the undo log")

@@ -23,7 +23,7 @@ LEASE = "/apis/coordination.k8s.io/v1/namespaces/default/leases/mailgale-run"
 LOOK_S, CALL_S, RETRY_S = 2.0, 5.0, 10.0
 #: Touched while the loop turns, and while the API server answers; the probes look at their age.
 ALIVE, READY = Path("/run/janitor/alive"), Path("/run/janitor/ready")
-KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
+KINDS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
 
 
 class Failed(Exception):
@@ -116,13 +116,15 @@ class Janitor:
             left = act(entry) if act else ""
         except Failed as error:
             left = str(error)
-        if left:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            left, act = f"does not read: {error!r}", None  # the others must not wait behind it for ever
+        if left and act:
             self.retry[key] = self.clock() + RETRY_S
             say("not yet", entry=entry, left=left)
             return
         state = "undone by the janitor" if act else "needs the host"
         self.api("PATCH", self.record, {"data": {key: json.dumps({**value, "state": state})}})
-        say(state, entry=entry)
+        say(state, entry=entry, left=left)
 
     def scale(self, entry: dict) -> str:
         """Restore the number of replicas."""
@@ -141,7 +143,10 @@ class Janitor:
     def whole(self, entry: dict) -> str:
         """A killed pod comes back by itself; here it is only waited for."""
         found = self.api("GET", self.path(entry))
-        wanted, ready = found["spec"].get("replicas", 1), found.get("status", {}).get("readyReplicas", 0)
+        status = found.get("status", {})
+        wanted, ready = found["spec"].get("replicas", 1), status.get("readyReplicas", 0)
+        if "desiredNumberScheduled" in status:
+            wanted, ready = status["desiredNumberScheduled"], status.get("numberReady", 0)
         return "" if wanted == ready else f"{ready} of {wanted} pods are ready"
 
     def path(self, entry: dict) -> str:

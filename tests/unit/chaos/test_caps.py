@@ -37,6 +37,9 @@ def test_what_the_plan_allows_passes():
         (plan(nodes=NodeFaults()), (DRAIN, ("w1",)), r"would hit 1 nodes \(w1\), the plan allows 0 .*max: 1"),
         (plan(nodes=NodeFaults(1)), (DRAIN, ("w1", "w2")), "would hit 2 nodes"),
         (plan(nodes=NodeFaults(1)), (DRAIN, ("cp",)), "the control plane would be hit: cp"),
+        (plan(), (fault("control_plane_loss"), ("StatefulSet/mx",)), "part of the control plane would be taken away .*control_plane: true"),
+        (plan(nodes=NodeFaults(1)), (fault("rolling_drain"), ("w1", "w2")), "would hit 2 nodes"),
+        (plan(killed=0), (fault("attach_refused"), ("mx-0",)), "would kill 1 pods"),
         (replace(plan(), budget={"fault_minutes": 0.5}), (DRAIN, ("w1",)), "may last 60 s, the plan's budget allows 0.5 minutes"),
     ],
 )
@@ -44,6 +47,14 @@ def test_what_it_does_not_allow_is_refused(made, hit, why):
     with pytest.raises(GuardRefused, match=why) as refused:
         check(made, hit)
     assert refused.value.exit_code == 7
+
+
+def test_what_the_plan_says_of_the_control_plane_counts():
+    check(plan(nodes=NodeFaults(1, control_plane=True)), (fault("control_plane_loss"), ("StatefulSet/mx",)))
+
+
+def test_node_faults_are_the_kinds_that_hit_nodes():
+    assert {"drain", "cordon", "rolling_drain", "node_crash", "node_stop", "node_restart", "node_pause"} == NODE_KINDS
 
 
 @pytest.fixture

@@ -133,6 +133,27 @@ def test_a_lease_that_cannot_be_read_is_never_taken_for_dead(place: Place, modul
     assert place.untouched
 
 
+def test_a_workload_of_every_kind_is_waited_for_until_it_is_whole(place: Place):
+    """A drain arms every workload of the stack, a node cache's DaemonSet among them."""
+    cache = MX.replace("statefulsets/mx", "daemonsets/node-local-dns")
+    place.api.put(cache, {"metadata": {"name": "node-local-dns"}, "spec": {}, "status": {"desiredNumberScheduled": 3, "numberReady": 2}})
+    place.mirror.armed(4, {"op": "whole", "workload": "DaemonSet/node-local-dns"})
+    place.look()
+    place.look(DURATION_S + 1)
+    assert set(ended(place.cluster, NAMESPACE)) == {1, 2, 3}, "a cache was missing"
+    place.api.objects[cache]["status"]["numberReady"] = 3
+    place.look(10)
+    assert ended(place.cluster, NAMESPACE)[4] == "undone by the janitor"
+
+
+@pytest.mark.parametrize("entry", [{"op": "whole", "workload": "CronJob/x"}, {"op": "scale", "workload": "StatefulSet/mx"}, {"op": "uncordon"}, {"op": "whole", "workload": 3}])
+def test_an_entry_that_does_not_read_is_left_to_the_host_and_keeps_no_other_waiting(place: Place, entry: dict[str, Any]):
+    place.mirror.armed(4, entry)
+    place.look()
+    place.look(DURATION_S + 1)
+    assert ended(place.cluster, NAMESPACE) == {1: "undone by the janitor", 2: "undone by the janitor", 3: "needs the host", 4: "needs the host"}
+
+
 def test_an_undo_that_does_not_take_is_tried_again_and_not_marked(place: Place):
     place.api.failures[("PATCH", MX)] = 500
     place.look()

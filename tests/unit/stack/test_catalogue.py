@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import StackFailed
-from harness.stack.catalogue import component, components, profiles, variants
+from harness.stack.catalogue import component, components, deployed, profiles, variants
 from harness.support.checkout import Checkout
 
 
@@ -19,6 +19,15 @@ def test_reads_components_variants_and_profiles(checkout: Checkout):
 def test_every_real_component_reads_and_needs_only_what_exists():
     found = components(Checkout.find())
     assert {n for c in found.values() for n in c.needs} <= set(found)
+
+
+def test_of_a_stack_only_what_it_has_is_waited_for():
+    """A drain asks whether every workload is whole again; one that only a variant brings never would be."""
+    known = components(Checkout.find())
+    found = deployed(known, ("StatefulSet/mx", "Deployment/edge"))
+    assert {w for c in found.values() for w in c.workloads} == {"StatefulSet/mx", "Deployment/edge"}
+    assert set(found) == set(known)
+    assert found["mx"].abilities == known["mx"].abilities
 
 
 @pytest.mark.parametrize(
