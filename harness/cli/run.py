@@ -271,7 +271,8 @@ def recover_command(given: str, **target_args: str | None) -> int:
       mailgale recover latest
     """
     checkout, progress = Checkout.find(), make_progress()
-    target = target_for(checkout, progress, TargetOptions(**target_args), start=False)
+    checkout.refuse_if_held("run")  # what it finds paused may be a fault under way
+    target = target_for(checkout, progress, TargetOptions(**target_args), start=False, wake=True)
     run = find_run(given)
     with checkout.lock("run"), runlease.held(Gateway(Cluster(target), checkout.id), checkout.id):
         done = clear(run, target, checkout, progress)

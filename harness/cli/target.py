@@ -35,10 +35,11 @@ class TargetOptions:
     context: str | None = None
 
 
-def target_for(checkout: Checkout, progress: Progress, wanted: TargetOptions, *, topology: str = "single", start: bool = True) -> Target:
+def target_for(checkout: Checkout, progress: Progress, wanted: TargetOptions, *, topology: str = "single", start: bool = True, wake: bool = False) -> Target:
     """The target that the options name.
 
     :param start: bring a kind cluster up where there is none; else it is taken as it is, cordoned and stopped nodes included.
+    :param wake: without ``start``: where its API server does not answer, start what has stopped of it; nothing is replaced.
     :raises UsageError: ``--context`` without ``--target context`` or the other way round.
     :raises GuardRefused: a context that the user's configuration does not allow.
     """
@@ -50,6 +51,9 @@ def target_for(checkout: Checkout, progress: Progress, wanted: TargetOptions, *,
         with checkout.lock("cluster"):
             return kind_cluster.up(checkout, topology, progress)
     found = kind_cluster.current(checkout, well=False)
+    if found is None and wake:
+        kind_cluster.wake(checkout, progress)
+        found = kind_cluster.current(checkout, well=False)
     if found is None:
         raise NotReady("there is no cluster", where=checkout.cluster_name, todo="mailgale cluster up")
     return found

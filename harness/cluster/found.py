@@ -17,7 +17,7 @@ _BALANCER = "external-load-balancer"
 
 @dataclass(frozen=True)
 class Container:
-    """One node container. ``gateways``: the host as the node sees it, IPv4 first."""
+    """One node container. ``running``: and not paused. ``gateways``: the host as the node sees it, IPv4 first."""
 
     name: str
     role: str
@@ -26,6 +26,7 @@ class Container:
     networks: tuple[str, ...]
     mounts: Mapping[str, str] = field(default_factory=dict)  #: path in the node → path on this machine
     gateways: tuple[str, ...] = ()
+    paused: bool = False
 
     @property
     def is_node(self) -> bool:
@@ -51,11 +52,12 @@ def _read(facts: Mapping[str, Any]) -> Container:
     return Container(
         name=facts["Name"].lstrip("/"),
         role=facts["Config"]["Labels"].get(_ROLE, ""),
-        running=facts["State"]["Running"],
+        running=facts["State"]["Running"] and not facts["State"]["Paused"],
         image=facts["Config"]["Image"],
         networks=tuple(attached),
         mounts={m["Destination"]: m["Source"] for m in facts["Mounts"] if m["Type"] == "bind"},
         gateways=tuple(g for g in gateways if g),
+        paused=facts["State"]["Paused"],
     )
 
 

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,6 +113,20 @@ def current(checkout: Checkout, *, well: bool = True) -> Target | None:
     return _target(engine, checkout, topology.load(checkout, recorded["name"]))
 
 
+def wake(checkout: Checkout, progress: Progress) -> None:
+    """Start what has stopped of the cluster and let go on what is paused, its load balancer too, until the API server answers.
+
+    Nothing is replaced. Where there is no cluster, or it does not answer in time, nothing is said: :func:`current` shows it.
+    """
+    engine = answering()
+    there = found.containers(engine, checkout.cluster_name) if engine else ()
+    if engine is None or not there:
+        return
+    _start(engine, there, progress)
+    with suppress(NotReady):
+        wait_for(connect(checkout).answers, deadline_s=_RETURN_S, what="the API server")
+
+
 def recorded_uid(checkout: Checkout) -> str:
     """UID of the cluster that this checkout made last and has not deleted; "" where there is none."""
     return _recorded(checkout).get("uid", "")
@@ -158,10 +173,7 @@ def _keep(engine: Engine, checkout: Checkout, wanted: Topology, image: str, prog
 def _revive(engine: Engine, checkout: Checkout, there: Sequence[found.Container], progress: Progress) -> str:
     """Start stopped nodes and wait until all are ready; the reason why that failed, or ""."""
     members = found.nodes(there)
-    stopped = [c.name for c in there if not c.running]
-    if stopped:
-        progress.note(f"starting {', '.join(stopped)}")
-        engine.docker("start", *stopped, timeout_s=120, check=False)
+    _start(engine, there, progress)
     _export_kubeconfig(engine, checkout)
     progress.waiting("the API server and the nodes")
     try:
@@ -169,6 +181,13 @@ def _revive(engine: Engine, checkout: Checkout, there: Sequence[found.Container]
     except NotReady:
         return f"it did not become healthy in {_RETURN_S} s"
     return ""
+
+
+def _start(engine: Engine, there: Sequence[found.Container], progress: Progress) -> None:
+    for verb, names in (("start", [c.name for c in there if not c.running and not c.paused]), ("unpause", [c.name for c in there if c.paused])):
+        if names:
+            progress.note(f"{verb} {', '.join(names)}")
+            engine.docker(verb, *names, timeout_s=120, check=False)
 
 
 def _healthy(checkout: Checkout, members: Sequence[found.Container]) -> bool:

@@ -115,7 +115,7 @@ def target(
     :raises CommandFailed: the cluster or a node does not answer.
     """
     items = cluster.get("nodes")["items"]
-    worker = next((c.name for c in reversed(containers) if c.role == "worker"), containers[-1].name)
+    _, asked = max(enumerate(containers), key=lambda c: (c[1].running, c[1].role == "worker", c[0]))
     info = items[0]["status"]["nodeInfo"]
     return Target(
         kind="kind",
@@ -139,7 +139,7 @@ def target(
             "cgroup": f"v{engine.cgroups}" if engine.cgroups else "",
             "architecture": recipe.architecture(),
         },
-        unsupported=abilities.probe(engine, worker),
+        unsupported=abilities.probe(engine, asked.name),
     )
 
 
