@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 
 import click
@@ -19,12 +20,18 @@ from harness.store.run import RunDir
 from harness.support.clock import wait_for
 
 _EXIT_CODES = "Exit codes: see 'mailgale --help'."
+#: Between a conductor's log and the seal lies the hashing of the whole run; so long nobody need write the log.
+GONE_S = 60.0
+#: Longer than any run.
+WATCHED_S = 24 * 3600.0
 
 
 @click.command("watch", epilog=_EXIT_CODES)
 @click.argument("given", metavar="RUN", default="latest")
 def watch_command(given: str) -> int:
-    """Look at a run under way, from its files alone; ends when the run is sealed. Without a terminal: one line whenever something changed.
+    """Look at a run under way, from its files alone; ends when the run is sealed, with 8 when its conductor is gone without that.
+
+    Without a terminal: one line whenever something changed.
 
     \b
     Example:
@@ -34,7 +41,7 @@ def watch_command(given: str) -> int:
     live = LiveRun(run)
     if sys.stdout.isatty():
         with Live(render(live.look()), console=console(stderr=False), refresh_per_second=4) as shown:
-            _until_sealed(run, lambda: shown.update(render(live.look())))
+            _until_over(run, WATCHED_S, lambda: shown.update(render(live.look())))
     else:
         said = [""]
 
@@ -44,7 +51,7 @@ def watch_command(given: str) -> int:
                 said[0] = now
                 click.echo(now)
 
-        _until_sealed(run, line)
+        _until_over(run, WATCHED_S, line)
     return 0
 
 
@@ -67,9 +74,7 @@ def abort_command(given: str, why: str, wait_s: float) -> int:
         raise UsageError("this run is not under way", where=run.run_id, todo="'mailgale recover' puts back what a killed run left")
     ask_to_end(run, why)
     console().print(f"{run.run_id} is asked to end …", markup=False)
-    wait_for(lambda: run.seal_digest or not _conducted(run), deadline_s=wait_s, what="the run to end")
-    if not run.seal_digest:
-        raise NotReady("its conductor is gone, and the run is not sealed", where=run.run_id, todo="mailgale recover")
+    _until_over(run, wait_s, lambda: None)
     click.echo(f"{run.run_id} has ended and is sealed: {run.seal_digest}")
     return 0
 
@@ -79,9 +84,22 @@ def _conducted(run: RunDir) -> bool:
     return is_written(run.conductor_log)
 
 
-def _until_sealed(run: RunDir, show: Callable[[], None]) -> None:
-    def look() -> bool:
-        show()
-        return bool(run.seal_digest)
+def _until_over(run: RunDir, deadline_s: float, show: Callable[[], None]) -> None:
+    """Wait until the run is sealed, showing it meanwhile.
 
-    wait_for(look, deadline_s=24 * 3600.0, what="the run to end", every_s=0.5)
+    :raises NotReady: its conductor is gone, or it has not ended in time.
+    """
+    conducted = time.monotonic()
+
+    def over() -> bool:
+        nonlocal conducted
+        show()
+        if run.seal_digest:
+            return True
+        if _conducted(run):
+            conducted = time.monotonic()
+        elif time.monotonic() - conducted > GONE_S:
+            raise NotReady("its conductor is gone, and the run is not sealed", where=run.run_id, todo="mailgale recover")
+        return False
+
+    wait_for(over, deadline_s=deadline_s, what="the run to end", every_s=0.5)

@@ -43,6 +43,7 @@ class Holder:
     renewed: str
     duration_s: float
     version: str
+    acquired: str = ""
 
     @classmethod
     def of(cls, lease: Mapping[str, Any]) -> Holder:
@@ -51,7 +52,7 @@ class Holder:
         notes = meta.get("annotations") or {}
         return cls(
             str(spec.get("holderIdentity") or ""), str(notes.get(RUN, "")), str(notes.get(CHECKOUT, "")), str(spec.get("renewTime") or ""),
-            float(spec.get("leaseDurationSeconds") or DURATION_S), str(meta.get("resourceVersion", "")),
+            float(spec.get("leaseDurationSeconds") or DURATION_S), str(meta.get("resourceVersion", "")), str(spec.get("acquireTime") or ""),
         )
 
     def __str__(self) -> str:
@@ -100,7 +101,7 @@ class RunLease:
     def name_run(self, run_id: str) -> None:
         """Say in the lease which run it is for. A write that fails is made up for by the next renewal."""
         self._notes[RUN] = run_id
-        with suppress(ApiFailed):
+        with suppress(ApiFailed, GuardRefused):
             self._write()
 
     def check(self) -> None:
@@ -113,9 +114,13 @@ class RunLease:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join(2 * RENEW_S)
-        with self._lock, suppress(ApiFailed, GuardRefused):  # else it runs out by itself
-            if not self.lost:
+        with self._lock:
+            if self.lost:
+                return
+            try:
                 self._gateway.delete_lease(NAME, version=self._version)
+            except (ApiFailed, GuardRefused):  # it runs out by itself
+                _LEFT.add(self._acquired)
 
     def _write(self) -> None:
         with self._lock:
@@ -163,13 +168,15 @@ def holder(gateway: Gateway) -> Holder | None:
 
 
 _WHERE = f"Lease {LEASE_NAMESPACE}/{NAME}"
+#: When leases were acquired that this process has released and could not delete: it lives, and holds them no more.
+_LEFT: set[str] = set()
 
 
 def _dead(gateway: Gateway, found: Holder) -> bool:
     """Whether the holder is dead: known at once on this host, else watched for as long as the lease lasts."""
     process = Identity.read(found.identity)
     if process is not None and process.here:
-        return not process.alive
+        return not process.alive or found.acquired in _LEFT
     if found.age_s < found.duration_s:
         return False
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +73,12 @@ class _Session:
 
 def rehearse(
     plan: Plan, target: Target, checkout: Checkout, options: Options, progress: Progress, *, setup_s: float = 0.0,
-    on_run: Callable[[RunDir], None] = lambda run: None,
 ) -> Ended:
     """Run every arm of a plan, in seeded order, each on a stack of its own, and seal the evidence.
 
     The newest run of the same plan under the same conditions that stopped half way is gone on with, unless ``options.fresh``.
 
     :param setup_s: seconds that engine and cluster took before, for the report.
-    :param on_run: told of the run once it is there.
     :raises MailgaleError: before there was a run (guards, images, another run on this cluster).
     """
     order, taken_over = arms_in_order(plan, options), list[Holder]()
@@ -101,7 +99,6 @@ def rehearse(
         meta = {**what_is_tested(plan, target, checkout, options), "images": {i.ref: i.id for i in images.values()}}
         run = _begun(plan, target, checkout, options, progress, order, meta)
         lease.name_run(run.run_id)
-        on_run(run)
         session = _Session(
             plan, target, checkout, options, progress, run, unfinished(run), images, _with_before(run, timings), lease, taken_over,
         )

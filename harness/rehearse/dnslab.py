@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from harness.cluster.engine import ensure_engine
 from harness.dns.labspec import LabSpec
 from harness.dns.pod import node_network, process_of
-from harness.errors import MailgaleError, NotReady, NotSupported
+from harness.errors import BudgetExceeded, GuardRefused, Interrupted, MailgaleError, NotReady, NotSupported
 from harness.model.plan import Plan
 from harness.rehearse.children import Child
+from harness.rehearse.loading import stopped, until_over
 from harness.stack.deployed import Stack
 from harness.store.log import Damage, read_events
 
@@ -63,7 +64,13 @@ def _account(arm: ArmRun, spec: Path, log: str) -> None:
 def _load(arm: ArmRun, spec: Path) -> None:
     with Child("harness.dns.labload", [spec], arm.directory.path / "load.out") as child:
         try:
-            child.wait(deadline_s=arm.plan.load.intake_deadline_s + _GRACE_S)
+            # Its log is not followed: what happens while queries are counted costs CPU.
+            until_over(arm, lambda: child.alive, dict, deadline_s=arm.plan.load.intake_deadline_s + _GRACE_S)
+            child.wait(deadline_s=1)
+        except (BudgetExceeded, Interrupted) as error:
+            stopped(arm, error)
+        except GuardRefused:
+            raise
         except MailgaleError as error:
             arm.incident(str(error), "load")
         finally:

@@ -18,10 +18,12 @@ from harness.load.params import MARKS, Params
 from harness.load.runner import LoadProcess
 from harness.load.spec import Access
 from harness.observe.spec import ObserveSpec
+from harness.rehearse.arm import ABORT_SETTLE_S
 from harness.rehearse.children import Child
 from harness.rehearse.conductor import Ended, private_directory, sealed
 from harness.rehearse.load_task import ARM, LoadTask
 from harness.rehearse.meta import what_is_used
+from harness.store.asking import asked_to_end, mark_stopped
 from harness.store.log import LogWriter
 from harness.store.run import ArmDir, RunDir
 from harness.support.checkout import Checkout
@@ -54,6 +56,7 @@ class _Loaded:
     log: LogWriter
     timings: dict[str, float] = field(default_factory=dict)
     began_ns: int = 0  #: when the load's phase began
+    stopped: MailgaleError | None = None  #: what stopped the load before its time
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -131,6 +134,8 @@ def _run(task: LoadTask, run: RunDir, checkout: Checkout, progress: Progress, ti
         if task.reads:
             with progress.stage("settle and census"):
                 _census(one, deadline_s=task.options.settle_s + ROUNDS * _round_s(one) + 60)
+        if one.stopped is not None:
+            raise one.stopped
 
 
 def _announce(one: _Loaded) -> None:
@@ -160,6 +165,10 @@ def _load(one: _Loaded) -> None:
     try:
         _follow(one, process, longest + LOAD_GRACE_S)
         process.wait(deadline_s=1)
+    except Interrupted as error:
+        one.stopped = error
+        one.log.event("stopped", why=str(error), code=error.exit_code)
+        mark_stopped(one.arm, str(error))
     except (NotReady, CommandFailed) as error:
         one.incident(str(error), "load")
     finally:
@@ -181,7 +190,7 @@ def _host_seen(one: _Loaded) -> None:
 def _follow(one: _Loaded, process: LoadProcess, deadline_s: float) -> None:
     """Show the ledger's state until the load has ended.
 
-    :raises NotReady: it has not ended in time.
+    :raises NotReady: it has not ended in time. :raises Interrupted: somebody asked the run to end.
     """
     tail = Tail(process.log)
 
@@ -190,6 +199,8 @@ def _follow(one: _Loaded, process: LoadProcess, deadline_s: float) -> None:
             if event["kind"] == "load_state":
                 counts = ", ".join(f"{event.get(k, 0)} {k}" for k in ("offered", "accepted", "deferred", "rejected"))
                 one.progress.waiting(f"the load ({counts})")
+        if (asked := asked_to_end(one.run)) is not None:
+            raise Interrupted(f"aborted: {asked.why}", where=one.run.run_id)
         return not process.alive
 
     wait_for(over, deadline_s=deadline_s, what="the load to end", every_s=0.2)
@@ -219,10 +230,11 @@ def _survey(one: _Loaded) -> None:
 def _census_spec(one: _Loaded) -> CensusSpec:
     task, ends = one.task, one.task.spec.endpoints
     ca_file, params = task.options.ca_file, Params.of(task.spec.params)
+    settle_s = min(task.options.settle_s, ABORT_SETTLE_S) if one.stopped is not None else task.options.settle_s
     return CensusSpec(
         run=one.run.run_id, arm=one.arm.label, arm_dir=str(one.arm.path), namespace="", imap=_server(ends.get("imap")),
         pop3=_server(ends.get("pop3")), accounts=task.accounts, ca_pem=Path(ca_file).read_text() if ca_file else "", verify=bool(ca_file),
-        survey=True, settle_s=max(task.options.settle_s, SETTLE_S_MIN), deadline_s=_round_s(one), connections=READERS, sink_components=(), queue_components=(),
+        survey=True, settle_s=max(settle_s, SETTLE_S_MIN), deadline_s=_round_s(one), connections=READERS, sink_components=(), queue_components=(),
         pop3_first=tuple(task.accounts[n][0] for n in params.pop_accounts(len(task.accounts))), flags=MARKS if params.flag_share else (),
     )
 

@@ -1,4 +1,4 @@
-"""What a run under way looks like, read from its own files and nothing else: for ``mailgale watch`` and the screen of ``mailgale run``."""
+"""What a run under way looks like, read from its own files and nothing else: for ``mailgale watch``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from harness.chaos import undo
 from harness.chaos.tail import Tail
 from harness.errors import MailgaleError, StoreDamaged
+from harness.rehearse.states import States
 from harness.store.run import ArmDir, RunDir
 from harness.support.clock import boot_id, now_ns
 
@@ -22,7 +23,7 @@ class Screen:
     """One look. Numbers are of the arm under way unless said otherwise.
 
     :param faults: name → (kind, last edge, targets).
-    :param state: the last ``load_state``, {} before the first.
+    :param state: the last ``load_state`` of all engines together, {} before the first.
     :param queues: component → mails in its queues.
     :param to_undo: what is armed and not undone, as words.
     :param used: minutes and mails → (used, allowed by the plan for all blocks).
@@ -85,19 +86,21 @@ class _LiveArm:
         self._tails: dict[Path, Tail] = {}
         self._phases: list[tuple[str, int]] = []
         self._phase = ("", 0)
-        self._state: dict[str, Any] = {}
+        self._states = States(arm.path)
         self._faults: dict[str, tuple[str, str, str]] = {}
         self._pods: dict[str, tuple[str, int]] = {}
         self._incidents: list[str] = []
 
     def look(self, screen: Screen) -> None:
-        for path in (self._dir.conductor_log, self._dir.observe_log, self._dir.faults_log, *sorted(self._dir.path.glob("load-*.log"))):
+        for path in (self._dir.conductor_log, self._dir.observe_log, self._dir.faults_log):
             for event in self._tails.setdefault(path, Tail(path)).events():
                 self._event(event)
+        for event in self._states.news():
+            self._event(event)
         phase, since = self._phases[-1] if self._phases else self._phase
         screen.arm, screen.phase = self._dir.label, phase
         screen.phase_s = (now_ns() - since) / 1e9 if since else 0.0
-        screen.state, screen.faults, screen.incidents = self._state, self._faults, tuple(self._incidents[-4:])
+        screen.state, screen.faults, screen.incidents = self._states.total, self._faults, tuple(self._incidents[-4:])
         queues: dict[str, int] = {}
         for component, depth in self._pods.values():
             queues[component] = queues.get(component, 0) + depth
@@ -109,8 +112,6 @@ class _LiveArm:
         kind = event["kind"]
         if kind == "phase":
             self._turn(str(event["name"]), str(event["edge"]), int(event["t"]))
-        elif kind in ("load_state", "load_end"):
-            self._state = {**self._state, **event}
         elif kind == "fault":
             self._faults[event["name"]] = (event["fault"], event["edge"], ", ".join(map(str, event["targets"])))
         elif kind == "queue":

@@ -175,7 +175,8 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
                 return self._say(200, api.objects[path])
             if path.rsplit("/", 1)[-1] in {n for g in KINDS.values() for n, _ in g.values()} | {"endpointslices", "events"}:
                 tail = "/" + path.rsplit("/", 1)[-1] + "/"
-                items = [o for p, o in api.objects.items() if _child(p, path) or (path.count("/") == 3 and "/namespaces/" in p and tail in p)]
+                everywhere = path.count("/") == 3 and tail != "/namespaces/"
+                items = [o for p, o in api.objects.items() if _child(p, path) or (everywhere and "/namespaces/" in p and tail in p)]
                 items = [o for o in items if _chosen(o, query.get("labelSelector", ""))]
                 return self._say(200, {"items": items, "metadata": {"resourceVersion": str(api.version)}})
             return self._say(404, {"kind": "Status", "code": 404, "message": f"{path} not found"})
@@ -198,6 +199,9 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
 
         def _delete(self, path: str, body: Any, query: dict[str, str]) -> None:
             found = api.objects.pop(path, None)
+            if path.startswith("/api/v1/namespaces/") and path.count("/") == 4:  # what is in a namespace goes with it
+                for inside in [p for p in api.objects if f"{path.removeprefix('/api/v1')}/" in p]:
+                    del api.objects[inside]
             return self._say(200 if found else 404, {"kind": "Status", "code": 404, "message": "not found"})
 
         def _stream(self, path: str) -> None:

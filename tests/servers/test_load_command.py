@@ -225,6 +225,23 @@ def test_ctrl_c_ends_cleanly_and_is_judged(tmp_path: Path, box: Dovecot):
     assert not left_behind(str(answer.run))
 
 
+@pytest.mark.slow
+def test_abort_from_another_terminal_stops_the_load_and_reads_what_arrived(tmp_path: Path, box: Dovecot):
+    with Sink(Behaviour(deliver=box.deliver)) as sink:
+        process = start("load", "mx", *reading(tmp_path, sink, box, "--rate", "50/s", "--duration", "90s"), "--out", str(tmp_path), "-o", "json")
+        wait_for(lambda: len(sink.acknowledged) > 50, deadline_s=60, what="mail", every_s=0.05)
+        other = finish(start("abort", str(next(tmp_path.glob("*-mx-*"))), "--why", "the server is needed"), 60)
+        answer = finish(process, 60)
+    assert other.code == 0, other.errors
+    assert answer.code == answer.data["exit_code"] == 2, answer.errors
+    assert "aborted: the server is needed" in answer.errors
+    assert answer.data["end"] == "stopped"
+    assert answer.data["accepted"] == len(sink.acknowledged) == answer.data["delivered"] > 50
+    assert answer.failed() == set()
+    assert (answer.run / "abort-1.json").is_file()
+    assert not left_behind(str(answer.run))
+
+
 def left_behind(word: str) -> list[str]:
     """Command lines of processes that speak of ``word``."""
     found = []

@@ -40,7 +40,7 @@ CHANGES = {
     "cordoned": (lambda api: api.put(NODE, node(unschedulable=True)), "node n1: ready, cordoned, taints: none .before: ready, schedulable"),
     "tainted": (lambda api: api.put(NODE, node(taints=[{"key": "x", "effect": "NoExecute"}])), "taints: x"),
     "node gone": (lambda api: api.objects.pop(NODE), "node n1: gone"),
-    "namespace": (lambda api: api.namespace("mailgale-aaaa1111-x"), "Namespace mailgale-aaaa1111-x: there .before: not there"),
+    "namespace": (lambda api: api.put("/api/v1/namespaces/mailgale-aaaa1111-x", {"metadata": {"name": "mailgale-aaaa1111-x"}}), "Namespace mailgale-aaaa1111-x: there .before: not there"),
     "role": (lambda api: api.put("/apis/rbac.authorization.k8s.io/v1/clusterroles/r", {"metadata": {"name": "r"}}), "ClusterRole r: there"),
     "volume": (lambda api: api.put("/api/v1/persistentvolumes/v", {"metadata": {"name": "v"}}), "PersistentVolume v: there"),
 }
