@@ -89,6 +89,18 @@ def test_a_sign_of_life_keeps_a_late_holder(api: FakeApi, gateway: Gateway, monk
     assert looked
 
 
+def test_one_that_could_not_be_deleted_at_the_end_does_not_keep_its_own_process_from_the_next(api: FakeApi, gateway: Gateway):
+    api.failures["DELETE", PATH] = 503
+    with held(gateway, "aaaa1111"):
+        with pytest.raises(GuardRefused, match="another run is under way"):
+            RunLease(gateway, "aaaa1111").acquire()
+    assert PATH in api.objects
+    api.failures.clear()
+    with held(gateway, "aaaa1111"):
+        assert api.objects[PATH]["spec"]["holderIdentity"] == str(Identity.own())
+    assert PATH not in api.objects
+
+
 def test_losing_it_is_said_before_anything_new_begins(api: FakeApi, gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runlease, "RENEW_S", 0.05)
     with held(gateway, "aaaa1111") as one:
