@@ -60,7 +60,7 @@ def _asking(arm: ArmRun, askers: tuple[Asker, ...]) -> Iterator[None]:
     spec = arm.secrets / f"lookups-{arm.directory.label}.json"
     params = arm.plan.load_params(arm.arm.name)
     LookupSpec(
-        str(arm.directory.path), arm.plan.seed, askers, domains=int(params.get("zipf_domains") or LookupSpec.domains),
+        str(arm.directory.path), arm.plan.seed, askers, arm.plan.look_ups_per_s, domains=int(params.get("zipf_domains") or LookupSpec.domains),
         exponent=float(params.get("zipf_exponent", LookupSpec.exponent)),
     ).write(spec)
     with Child("harness.dns.lookups", [spec], arm.directory.path / "lookups.out") as child:
