@@ -15,10 +15,10 @@ from harness.dns.pod import pod_place
 from harness.errors import MailgaleError, NotSupported
 from harness.kube.objects import Pod
 from harness.model.zipf import ZONE
-from harness.observe.dnscounters import METRICS, PART, parse_coredns
 from harness.rehearse.children import Child
 from harness.rehearse.specs import about_dns
 from harness.stack.deployed import Stack
+from harness.stack.dnsservers import PART, counters_of
 
 if TYPE_CHECKING:
     from harness.rehearse.arm import ArmRun
@@ -119,8 +119,7 @@ def path_of(stack: Stack, asker: Asker) -> dict[str, object]:
 
 
 def _counted(stack: Stack, pod: Pod) -> float:
-    text = stack.cluster.proxy_get(stack.namespace, pod.name, METRICS[pod.labels[PART]], "/metrics").decode()
-    return sum(n for key, n in parse_coredns(text).get("requests", {}).items() if f"/{_TYPE}/" in key)
+    return sum(n for key, n in counters_of(stack.cluster, pod).get("requests", {}).items() if f"/{_TYPE}/" in key)
 
 
 def _askers(stack: Stack, engine: Engine) -> tuple[Asker, ...]:
