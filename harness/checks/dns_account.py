@@ -3,7 +3,8 @@
 Between two captures of the same wire the numbers must be equal to the query. Within a server (the lab's CoreDNS, unbound) what came, less what it
 answered by itself, plus retries, health probes and qname minimisation, must be what it sent, but for 1 %. What a server that counts by itself (CoreDNS,
 unbound) has counted meanwhile must be what was captured of it, but for 1 %. A capture that dropped a packet, a layer that
-was not captured or not quiet, and a pod that came or went meanwhile leave the numbers open. The check cannot FAIL: what does not add up was
+was not captured or not quiet, a pod that came or went meanwhile, a second DNS cache in the path, and a Postfix with a resolv.conf of its own leave the
+numbers open. The check cannot FAIL: what does not add up was
 not understood, so nothing that rests on it may pass.
 
 Limits: ``layers_min`` captured layers, the applications among them; ``queries_min`` queries of the applications.
@@ -17,6 +18,7 @@ from harness.checks.common import plural, verdict, worst_of
 from harness.model.dnsaccount import Account, Step
 from harness.model.dnsflow import Layer
 from harness.model.verdict import Status, Verdict
+from harness.store.dns import path_problems
 from harness.store.dnsflow import account, counted, counters, layers
 from harness.store.history import ArmHistory
 
@@ -29,7 +31,7 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
     if not counted(arm):
         return verdict(arm, NAME, Status.INCONCLUSIVE, _why_not(arm))
     settled = account(arm)
-    problems = [*_layers(arm, limits), *settled.problems, *_pods(arm), *_counters(arm), *_load(settled, limits)]
+    problems = [*_layers(arm, limits), *settled.problems, *_pods(arm), *_counters(arm), *path_problems(arm), *_chroots(arm), *_load(settled, limits)]
     figures = {"steps": len(settled.steps), "residual_share_max": max((s.share or 0.0 for s in settled.steps), default=0.0), "drops": _drops(arm)}
     status, reason = worst_of([(Status.INCONCLUSIVE, p) for p in problems], _well(settled))
     return verdict(arm, NAME, status, reason, figures, [line(s) for s in settled.steps])
@@ -45,7 +47,15 @@ def line(step: Step) -> str:
 
 def _why_not(arm: ArmHistory) -> str:
     said = [str(e.get("why")) for e in arm.events("not_supported") if e.get("what") == "dns"]
-    return f"not supported here: {said[0]}" if said else "DNS was not counted in this arm"
+    if said:
+        return f"not supported here: {said[0]}"
+    why = [str(e.get("what")) for e in arm.events("incident") if e.get("where") == "dns"]
+    return why[0] if why else "DNS was not counted in this arm"
+
+
+def _chroots(arm: ArmHistory) -> list[str]:
+    """Pods whose Postfix goes by another resolv.conf than the one that was recorded."""
+    return [f"{e['pod']}: {e['chroot']}" for e in arm.events("dns_capture") if e.get("chroot")]
 
 
 def _layers(arm: ArmHistory, limits: Mapping[str, float]) -> list[str]:

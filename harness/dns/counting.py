@@ -20,6 +20,7 @@ from types import FrameType
 from harness.cluster.engine import Engine, answering
 from harness.dns.behaviours import Bench, measured
 from harness.dns.capture import Capture, capturing
+from harness.dns.chroots import stale
 from harness.dns.count import ResolverConfig
 from harness.dns.decode import Decoded, decode
 from harness.dns.joined import Reading, joined, read_all
@@ -49,6 +50,7 @@ class Subject:
     watched: Watched
     process: Path
     config: ResolverConfig
+    chroot: str = ""  #: why its Postfix goes by another resolv.conf, "" where it does not
 
     @property
     def namespace(self) -> Path:
@@ -75,10 +77,10 @@ def _subject(engine: Engine, pod: Pod) -> Subject:
     layer = PARTS.get(pod.labels.get(PART, ""), Layer.APPLICATION)
     process = process_of(engine, pod)
     try:
-        text = (process / "root" / "etc" / "resolv.conf").read_text()
+        text, chroot = (process / "root" / "etc" / "resolv.conf").read_text(), stale(process / "root")
     except OSError as error:
         raise NotSupported(f"pod {pod.name} cannot be reached from this machine: {error.strerror}") from error
-    return Subject(pod, Watched(pod.name, pod.component, layer, frozenset(pod.ips)), process, ResolverConfig.parse(text))
+    return Subject(pod, Watched(pod.name, pod.component, layer, frozenset(pod.ips)), process, ResolverConfig.parse(text), chroot)
 
 
 class Counting:
@@ -174,7 +176,7 @@ class Counting:
         about = {"pod": pod.pod, "component": pod.component, "layer": pod.layer.value}
         self._log.event(
             "dns_capture", **about, uid=subject.pod.uid, addresses=sorted(pod.addresses), file=f"{FOLDER}/{capture.path.name}", search=list(config.search),
-            nameservers=list(config.nameservers), options=list(config.options), messages=len(decoded.records), **asdict(decoded.quality),
+            nameservers=list(config.nameservers), options=list(config.options), chroot=subject.chroot, messages=len(decoded.records), **asdict(decoded.quality),
         )
         own = (f"{self.spec.cluster_domain}.",) if pod.layer is Layer.CLUSTER else ()
         flow = passed(pod, decoded.records, begin_ns=begin, end_ns=end, clients=clients, own_zones=own)

@@ -15,6 +15,7 @@ from harness.selftest import dns
 from harness.selftest.builder import ArmBuilder, HistoryBuilder
 from harness.store.dnsflow import asked, totals
 from harness.store.history import load
+from tests.unit.store.test_dns_layers import path
 
 LIMITS = {k: float(v) for k, v in dns_account.LIMITS.items() if v is not None}
 Spoil = Callable[[ArmBuilder], object]
@@ -77,6 +78,11 @@ def not_read(arm: ArmBuilder) -> None:
     arm.events[dns.LOG].remove(dns.event_of(arm, "dns_counted", "unbound-0"))
 
 
+def refused(arm: ArmBuilder) -> None:
+    arm.events[dns.LOG] = []
+    arm.event("conductor.log", "incident", 20, what="DNS was not counted: pod mx-1 is on its node's network", where="dns")
+
+
 def hardly_any(arm: ArmBuilder) -> None:
     dns.event_of(arm, "dns_passed", "mx-0")["sent"] = 12
     dns.event_of(arm, "dns_passed", "coredns-0").update(received={"application": 12}, terms={"health probes": 20, "retries": 188})
@@ -91,6 +97,10 @@ def hardly_any(arm: ArmBuilder) -> None:
     (dns.counted_otherwise("sent", -0.05), "unbound, upstream → unbound, upstream, by its own counters: -10 of 200 queries unexplained"),
     (lambda a: dns.event_of(a, "dns_counted", "unbound-0").update(why="it was started again meanwhile"), "unbound-0: what it counted by itself is not known: it was started again"),
     (not_read, "unbound-0: what it counted by itself is not known: it was not read"),
+    (lambda a: path(a, 1), "mx-0 asked 20 times, 1 arrived at coredns-1: a second DNS cache is in the path"),
+    (lambda a: path(a, 20, ("mx-0",)), "on their node's network (hostNetwork)"),
+    (lambda a: dns.event_of(a, "dns_capture", "mx-0").update(chroot="Postfix (smtp) runs in a chroot without a resolv.conf"), "mx-0: Postfix (smtp) runs in a chroot"),
+    (refused, "DNS was not counted: pod mx-1 is on its node's network"),
     (replaced, "pod mx-0 was not captured all the time"),
     (not_quiet, "application: was not quiet when it was counted"),
     (no_application, "no application was captured"),
