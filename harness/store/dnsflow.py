@@ -73,12 +73,14 @@ def _by_counters(arm: ArmHistory, layer: Layer) -> list[Step]:
     """What was captured of a layer and what its servers counted: queries that came, and that went on but for what no counter holds."""
     seen = [e for e in counters(arm) if e["layer"] == layer and not e["why"]]
     sending = [e for e in seen if "sent" in e["counted"]]
-    terms = Counter({t: -int(sum(e["captured"][t] for e in sending)) for t in (PROBES, RETRIES)})
-    steps = [Step(layer, layer + COUNTED, *(sum(int(e[side]["received"]) for e in seen) for side in ("captured", "counted")))] if seen else []
-    if sending:
-        went = [sum(int(e[side]["sent"]) for e in sending) for side in ("captured", "counted")]
-        steps.append(Step(layer + UPSTREAM, layer + UPSTREAM + COUNTED, *went, {t: n for t, n in terms.items() if n}))
-    return steps
+    unheld = {t: -n for t in (PROBES, RETRIES) if (n := sum(int(e["captured"][t]) for e in sending))}
+    came = Step(layer, layer + COUNTED, _summed(seen, "captured", "received"), _summed(seen, "counted", "received"))
+    went = Step(layer + UPSTREAM, layer + UPSTREAM + COUNTED, _summed(sending, "captured", "sent"), _summed(sending, "counted", "sent"), unheld)
+    return [step for step, events in ((came, seen), (went, sending)) if events]
+
+
+def _summed(events: Sequence[Mapping[str, Any]], by: str, side: str) -> int:
+    return sum(int(e[by][side]) for e in events)
 
 
 def _sent(events: Sequence[Mapping[str, Any]]) -> int:
