@@ -37,7 +37,7 @@ _OPTION = re.compile(r"\bndots:\d+")
 _FILES = {"/etc/nsswitch.conf": "hosts: files dns\n", "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n"}
 _RESOLV = "/etc/resolv.conf"
 #: Variables of the caller's that would change the resolver (resolv.conf(5), gethostbyname(3)).
-NEUTRAL = ("env", "-u", "RES_OPTIONS", "-u", "LOCALDOMAIN", "-u", "HOSTALIASES")
+UNSET = ("RES_OPTIONS", "LOCALDOMAIN", "HOSTALIASES")
 #: What became of a look-up's command, and what was captured meanwhile.
 Seen: TypeAlias = "tuple[Completed, Decoded]"
 _LAB_DATA = {"A": ["198.51.100.10"], "AAAA": ["2001:db8::10"]}
@@ -151,7 +151,7 @@ def _here(place: Place, program: Program, case: Case, files: Mapping[str, str], 
     bound = {path: scratch / Path(path).name for path in files}
     for path, text in files.items():
         bound[path].write_text(text)
-    argv = [*NEUTRAL, *program.command(case.family, case.name)]
+    argv = ["env", *(f"--unset={name}" for name in UNSET), *program.command(case.family, case.name)]
     with capturing(place.namespace, scratch / "lookup.pcap", interface=place.interface) as capture:
         if program.of_the_pod:
             done = run_with_its_files(place.namespace, place.mounts, argv, timeout_s=LOOKUP_S)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -24,14 +25,17 @@ PARTS = (
 
 
 def look_up(order: dict[str, Any]) -> dict[str, Any]:
-    """Carry out ``order``: ``files`` (path → text, written first), ``argv``, ``timeout_s``.
+    """Carry out ``order``: ``files`` (path → text, written first), ``unset`` (variables), ``argv``, ``timeout_s``.
 
     What comes back: ``code``, ``stdout``, ``stderr`` of the command, ``pcap`` (base64), the capture's ``packets``, ``drops``, ``cut``, ``broken``.
 
-    :raises NotReady: nothing can be captured here. :raises CommandFailed: no end in time. :raises OSError: a file cannot be written.
+    :raises NotReady: nothing can be captured here. :raises CommandFailed: no end in time. :raises OSError: a file cannot be written,
+        or the program not be run (another architecture).
     """
     for path, text in order["files"].items():
         Path(path).write_text(text)
+    for name in order["unset"]:
+        os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as scratch:
         capture = Capture(packet_socket("", 53), Path(scratch) / "lookup.pcap")
         try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.dns.count import LOOKUP_S, NEUTRAL, Case, Place, ResolverConfig, Seen
+from harness.dns.count import LOOKUP_S, UNSET, Case, Place, ResolverConfig, Seen
 from harness.dns.decode import decode_file
 from harness.dns.inpod import PARTS
 from harness.dns.libcs import Program
@@ -88,7 +88,7 @@ class _Remote:
 
     def ask(self, program: Program, case: Case, files: Mapping[str, str], scratch: Path) -> Seen:
         """One look-up there; its capture is put into ``scratch``."""
-        order = {"files": files, "argv": [*NEUTRAL, *program.command(case.family, case.name)], "timeout_s": LOOKUP_S}
+        order = {"files": files, "argv": program.command(case.family, case.name), "unset": UNSET, "timeout_s": LOOKUP_S}
         told = self._told(order)
         path = scratch / "lookup.pcap"
         path.write_bytes(base64.b64decode(told["pcap"]))
