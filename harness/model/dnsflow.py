@@ -19,6 +19,8 @@ _LOOPBACK = ("127.", "::1")
 _PROBE = (".", "NS")
 _MINIMISED = frozenset({"A", "NS"})
 OTHER = "other"
+#: Terms of what a server sent that its own counters do not hold.
+PROBES, RETRIES = "health probes", "retries"
 
 
 class Layer(StrEnum):
@@ -152,14 +154,14 @@ class _Flow:
         if self._pod.layer is Layer.APPLICATION:
             return ""
         if is_probe(record):
-            return "health probes"
+            return PROBES
         same = [o for o in self._open if _question(o.record) == _question(record)]
         for one in same:
             if not one.asked_on:
                 one.asked_on = 1
                 return ""
         if same:
-            return "retries"
+            return RETRIES
         if record.qtype in _MINIMISED and any(_is_above(record.qname, o.record.qname) for o in self._open):
             return "qname minimisation"
         return "unexplained"

@@ -124,6 +124,7 @@ HARNESS: tuple[Defect, ...] = (
     _harness("DNS capture that dropped packets", "3 packets of one pod were dropped by the kernel", "dns-account", p.on(d.drop_packets), base="dns"),
     _harness("DNS layer not captured", "unbound's pods were left out", "dns-account", p.on(d.forget_layer), base="dns"),
     _harness("DNS residual", "5 % of CoreDNS' upstream queries have no reason", "dns-account", p.on(d.residual(0.05)), base="dns"),
+    _harness("DNS server that counted more", "unbound counted 5 % more queries than were captured of it", "dns-account", p.on(d.counted_otherwise("received", 0.05)), base="dns"),
     _harness("DNS query lost on the wire", "one query of an application came to no CoreDNS", "dns-account", p.on(d.lose_on_the_wire), base="dns"),
     _harness("an arm that was not run", "the plan's second arm has no directory", "evidence-complete", base="1x+2x", spoil=h.remove_an_arm),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from harness.dns.faults import Fault, Rule
+from harness.dns.faultserver import rule_of
 from harness.errors import StackFailed
 from harness.load import pods
 from harness.model.dnslab import DELAYS
@@ -27,7 +30,7 @@ COMPONENTS = ROOT / "deploy" / "components"
 
 
 #: Variants that bring components of their own.
-ADDING = ("node-local-dns", "dns-proxy")
+ADDING = ("node-local-dns", "dns-proxy", "far-authority")
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +191,7 @@ def _ndots(m: list[Manifest]) -> Any:
         ("edge-lag-180", _env("Deployment", "edge", "LAG_S", 1), "180"), ("edge-lag-lost", _env("Deployment", "edge", "LOSE_REMOVALS", 1), "yes"),
         ("prestop-wait-12", _wait, "12"), ("ready-on-filter", _asks_filter, True), ("filter-half", _filter_cpu, "500m"),
         ("probes-strict", _liveness, ["/usr/local/lib/mailgale/probe", "25", "proxy"]),
+        ("unbound-slots-1000", _env("StatefulSet", "unbound", "INCOMING_NUM_TCP"), "1000"),
         ("mx-off-edge", _off_edge, True), ("milter-accept", _env("StatefulSet", "mx", "MILTER_DEFAULT"), "accept"), ("queue-on-ext4", _file_systems, {"spool-mx-0": 256 << 20}),
     ],
 )
@@ -237,6 +241,7 @@ def test_every_variant_is_described_and_tested() -> None:
         "mx-1x", "mx-2x", "mx-light", "shared-limit", "pod-limit", "queue-on-pvc", "queue-on-emptydir", "no-prestop", "ndots-1",
         "edge-lag-0", "edge-lag-60", "edge-lag-180", "edge-lag-lost", "prestop-wait-12", "ready-on-filter", "filter-half", "milter-accept",
         "queue-on-ext4", "mx-off-edge", "probes-strict", "node-local-dns", "node-local-dns-tcp", "dns-proxy", "sender-domain-check",
+        "far-authority", "unbound-slots-1000",
         *(name for name, _, _ in LAB_VARIANTS),
     }
 
@@ -261,6 +266,20 @@ def test_dns_proxy_stands_before_both_resolvers() -> None:
     env = {e["name"]: e.get("value") for e in pod(named(made, "Deployment", "coredns"))["containers"][0]["env"]}
     assert [env[f"UNBOUND_{n}_SERVICE_HOST"] for n in (0, 1)] == ["$(DNS_PROXY_0_SERVICE_HOST)", "$(DNS_PROXY_1_SERVICE_HOST)"]
     assert {named(made, "Service", f"dns-proxy-{n}")["spec"]["selector"]["statefulset.kubernetes.io/pod-name"] for n in (0, 1)} == {"dns-proxy-0", "dns-proxy-1"}
+
+
+def test_a_far_authority_stands_behind_both_resolvers_and_is_late() -> None:
+    made = rendered("far-authority")
+    env = {e["name"]: e.get("value") for e in pod(named(made, "StatefulSet", "unbound"))["containers"][0]["env"]}
+    assert env["NSD_SERVICE_HOST"] == "$(FAR_AUTHORITY_SERVICE_HOST)"
+    env = {e["name"]: e.get("value") for e in pod(named(made, "Deployment", "far-authority"))["containers"][0]["env"]}
+    assert env["BEFORE"] == "NSD"
+    assert [rule_of(r) for r in json.loads(env["RULES"])] == [Rule(Fault.DELAY, delay_s=0.3)]
+
+
+def test_unbound_has_the_slots_that_it_is_told() -> None:
+    assert "incoming-num-tcp: ${INCOMING_NUM_TCP}" in (COMPONENTS / "dns" / "unbound.conf").read_text()
+    assert "INCOMING_NUM_TCP=${INCOMING_NUM_TCP:-10}" in (COMPONENTS / "dns" / "start").read_text()
 
 
 @pytest.mark.parametrize(("variants", "forced"), [(("node-local-dns",), ["cluster", "reverse"]), (("node-local-dns", "node-local-dns-tcp"), ["cluster", "reverse", "others"])])
