@@ -19,7 +19,7 @@ from harness.model.plan import FaultSpec, Plan
 from harness.model.target import Target
 
 #: Faults that cost their victims their lives, which a plan's budget has to allow.
-KILLS = frozenset({"kill_pod", "container_kill", "attach_refused", "volume_readonly"})
+KILLS = frozenset({"kill_pod", "container_kill", "attach_refused", "power_loss", "volume_readonly"})
 
 
 @dataclass(frozen=True)
