@@ -18,6 +18,8 @@ from harness.chaos.world import FaultFailed
 from harness.cluster import filesystems
 
 SYNCED, UNSYNCED = ".mailgale-synced", ".mailgale-unsynced"
+#: Syncing a file of ours commits the journal, and with it what others have not synced; so much later they have written more.
+BEFORE_S = 3.0
 
 
 def power_loss(
@@ -25,7 +27,7 @@ def power_loss(
 ) -> dict[str, Any]:
     """Shut the file systems of the pods ``victims`` off as a power cut does, kill the pods, and bring both back. kind only.
 
-    Evidence: the old UIDs are gone; of two files of our own, written right before, the one that had been synced is there afterwards and the other
+    Evidence: the old UIDs are gone; of two files of our own, written before, the one that had been synced is there afterwards and the other
     is not. Undone by stopping the workload, e2fsck(8) and starting it again. Known limits: it is the file system that forgets; what a disk
     forgets that lies about a flush is not in it. All pods of the workload are away for the repair.
     """
@@ -39,7 +41,10 @@ def _power_loss(f: Fault) -> None:
     armed = [f.arm("volume_repair", path=str(path), workload=f.workload, replicas=replicas) for path in volumes]
     f.say("begin", volumes=[str(p) for p in volumes], pods=[{"name": p.name, "uid": p.uid, "node": p.node} for p in before])
     for path in volumes:
-        _mark(path)
+        _write(path / SYNCED, sync=True)
+    f.hold(BEFORE_S)
+    for path in volumes:
+        _write(path / UNSYNCED, sync=False)
         filesystems.power_off(path)
         if filesystems.writable(path):
             raise FaultFailed("can still be written to", where=str(path))
@@ -55,16 +60,14 @@ def _power_loss(f: Fault) -> None:
     f.say("end")
 
 
-def _mark(path: Path) -> None:
-    """Two files, of which one is on the disk when this returns."""
-    for name in (SYNCED, UNSYNCED):
-        handle = os.open(path / name, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.write(handle, bytes(4096))
-            if name == SYNCED:
-                os.fsync(handle)
-        finally:
-            os.close(handle)
+def _write(path: Path, *, sync: bool) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.write(handle, bytes(4096))
+        if sync:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _kept(path: Path) -> dict[str, bool]:

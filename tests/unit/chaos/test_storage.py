@@ -168,15 +168,16 @@ def test_a_read_only_volume_is_repaired_with_what_it_held(volume):
     assert (path / "mail").read_text() == "x"
 
 
-def losing_power(volume, monkeypatch, power_off=filesystems.power_off):
+def losing_power(volume, monkeypatch, power_off=filesystems.power_off, meanwhile=lambda: None):
     """A fault that cuts the power of ``volume``, on a cluster whose pod goes at once; what it said."""
     f, killed, scaled = Doing(volume[0]), [], []
-    f.world = repairing(volume[0], scaled)
+    f.world, f.while_held = repairing(volume[0], scaled), meanwhile
     f.world.spec.target_object = lambda: volume[0]
     f.world.workload = lambda name: {"spec": {"replicas": 1}}
     f.world.gateway.delete_pod = lambda name, *_, uid: killed.append(uid)
     monkeypatch.setattr(powerloss, "gone", lambda f, pod: pod.uid in killed)
     monkeypatch.setattr(filesystems, "power_off", power_off)
+    monkeypatch.setattr(powerloss, "BEFORE_S", 0.1)
     powerloss._power_loss(f)
     assert (killed, scaled) == (["u"], [0, 1])
     return f.said
@@ -186,8 +187,7 @@ def test_a_power_cut_takes_what_was_not_synced_and_nothing_else(volume, monkeypa
     path = volume[1]
     (path / "mail").write_text("x")
     subprocess.run(["sync", path / "mail"], check=True)
-    (path / "acknowledged-too-early").write_text("x")
-    said = losing_power(volume, monkeypatch)
+    said = losing_power(volume, monkeypatch, meanwhile=lambda: (path / "acknowledged-too-early").write_text("x"))
     assert [e for e, _ in said] == ["begin", "evidence", "evidence", "end"]
     assert said[2][1] == {"volume": CLAIM, "synced_kept": True, "unsynced_kept": False}
     assert {p.name for p in path.iterdir()} - {"lost+found"} == {"mail"}
