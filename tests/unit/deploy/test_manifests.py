@@ -171,6 +171,12 @@ def _claims(m: list[Manifest]) -> Any:
     return len(mx["spec"].get("volumeClaimTemplates") or []), [v for v in pod(mx)["volumes"] if v["name"] == "spool"]
 
 
+def _mail_volumes(m: list[Manifest]) -> Any:
+    mailbox, proxy = named(m, "StatefulSet", "mailbox"), named(m, "Deployment", "mailbox-proxy")
+    shared = [v["persistentVolumeClaim"]["claimName"] for v in pod(mailbox)["volumes"] if "persistentVolumeClaim" in v]
+    return len(mailbox["spec"].get("volumeClaimTemplates") or []), shared, [c["name"] for c in pod(proxy)["containers"]]
+
+
 def _hooks(m: list[Manifest]) -> Any:
     mail = ("edge", "mx", "filter", "mailbox", "mailbox-proxy", "submission", "outbound")
     return [w["metadata"]["name"] for w in workloads(m) if w["metadata"]["name"] in mail and "lifecycle" in pod(w)["containers"][0]]
@@ -185,6 +191,7 @@ def _ndots(m: list[Manifest]) -> Any:
     [
         ("mx-1x", _replicas, 1), ("mx-2x", _replicas, 2), ("mx-light", _cpu, "1"),
         ("shared-limit", _env("Deployment", "filter"), "shared"), ("pod-limit", _env("StatefulSet", "mx"), "pod"),
+        ("no-fsync", _env("StatefulSet", "mx", "NO_FSYNC"), "yes"), ("mailbox-shared", _mail_volumes, (0, ["mail-shared"], ["dovecot", "remap"])),
         ("queue-on-pvc", _claims, (1, [])), ("queue-on-emptydir", _claims, (0, [{"name": "spool", "emptyDir": {}}])),
         ("sender-domain-check", _checks_senders, "yes"), ("no-prestop", _hooks, []), ("ndots-1", _ndots, {"1"}),
         ("edge-lag-0", _env("Deployment", "edge", "LAG_S", 1), "0"), ("edge-lag-60", _env("Deployment", "edge", "LAG_S", 1), "60"),
@@ -240,9 +247,8 @@ def test_every_variant_is_described_and_tested() -> None:
     assert set(described) == {
         "mx-1x", "mx-2x", "mx-light", "shared-limit", "pod-limit", "queue-on-pvc", "queue-on-emptydir", "no-prestop", "ndots-1",
         "edge-lag-0", "edge-lag-60", "edge-lag-180", "edge-lag-lost", "prestop-wait-12", "ready-on-filter", "filter-half", "milter-accept",
-        "queue-on-ext4", "mx-off-edge", "probes-strict", "node-local-dns", "node-local-dns-tcp", "dns-proxy", "sender-domain-check",
-        "far-authority", "unbound-slots-1000",
-        *(name for name, _, _ in LAB_VARIANTS),
+        "queue-on-ext4", "mx-off-edge", "probes-strict", "node-local-dns", "node-local-dns-tcp", "dns-proxy", "sender-domain-check", "mailbox-shared",
+        "no-fsync", "far-authority", "unbound-slots-1000", *(name for name, _, _ in LAB_VARIANTS),
     }
 
 
