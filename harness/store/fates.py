@@ -89,9 +89,9 @@ FROM c GROUP BY ALL
 """
 _MORE = """
 CREATE TABLE seen AS SELECT s.mail, r.rcpt, min(s.t) AS t FROM sights s JOIN recipients r ON r.address = split_part(s.mailbox, '/', 1) GROUP BY ALL;
-CREATE TABLE deleted AS SELECT e.mail, r.rcpt, min(e.t) AS t, count(DISTINCT (e.mailbox, e.uid)) AS n, bool_or(c.mail IS NOT NULL) AS back
-  FROM expunged e JOIN recipients r ON r.address = split_part(e.mailbox, '/', 1)
-  LEFT JOIN copies c ON c.mail = e.mail AND lower(c.place) = e.mailbox AND c.uid = e.uid AND e.uid <> '' GROUP BY e.mail, r.rcpt;
+CREATE TABLE again AS SELECT DISTINCT e.mail, e.mailbox FROM copies c JOIN expunged e ON c.mail = e.mail AND c.uid = e.uid AND lower(c.place) = e.mailbox;
+CREATE TABLE deleted AS SELECT e.mail, r.rcpt, min(e.t) AS t, count(DISTINCT (e.mailbox, e.uid)) AS n, bool_or(b.mail IS NOT NULL) AS back
+  FROM expunged e JOIN recipients r ON r.address = split_part(e.mailbox, '/', 1) LEFT JOIN again b USING (mail, mailbox) GROUP BY e.mail, r.rcpt;
 CREATE TABLE meant AS SELECT DISTINCT d.mail, r.rcpt FROM deleting d JOIN recipients r ON r.address = split_part(d.mailbox, '/', 1);
 CREATE TABLE halfway AS SELECT m.mail, r.rcpt, count(*) AS n FROM (SELECT DISTINCT mail, mailbox, uid FROM moving) m
   ANTI JOIN moved USING (mail, mailbox, uid) JOIN recipients r ON r.address = split_part(m.mailbox, '/', 1) GROUP BY ALL;
@@ -111,7 +111,8 @@ SELECT o.*, coalesce(t.n_try, 0)::INTEGER AS n_try, coalesce(t.n_ok, 0)::INTEGER
   CASE WHEN o.flags & {internet} > 0 THEN {sinks} ELSE coalesce(r.box, false) END AND {queues} AS readable,
   {faults} AS n_faults
 FROM offered o LEFT JOIN tries t USING (mail, rcpt) LEFT JOIN found f USING (mail, rcpt) LEFT JOIN seen s USING (mail, rcpt)
-  LEFT JOIN deleted x USING (mail, rcpt) LEFT JOIN meant w2 USING (mail, rcpt) LEFT JOIN halfway h USING (mail, rcpt) LEFT JOIN returned b USING (mail, rcpt) LEFT JOIN returned_whole bw USING (mail)
+  LEFT JOIN deleted x USING (mail, rcpt) LEFT JOIN meant w2 USING (mail, rcpt) LEFT JOIN halfway h USING (mail, rcpt)
+  LEFT JOIN returned b USING (mail, rcpt) LEFT JOIN returned_whole bw USING (mail)
   LEFT JOIN readable r USING (rcpt), LATERAL (SELECT lower(printf('%016x%016x', o.sha_lo, o.sha_hi)) AS hex) w
 """
 _FATES = """
@@ -121,16 +122,16 @@ WITH e AS (SELECT *, greatest(n + n_deleted - 1, 0) AS extra,
 a AS (SELECT *, CASE WHEN maybe THEN least(extra, free) ELSE 0 END AS dup_explained FROM e),
 b AS (SELECT *, CASE WHEN maybe THEN least(extra - dup_explained, coalesce(n_faults, 0)) ELSE 0 END AS dup_fault FROM a),
 p AS (SELECT *, CASE WHEN maybe THEN least(extra - dup_explained - dup_fault, n_dot4) ELSE least(n, n_dot4) END AS dup_possible FROM b),
-c AS (SELECT *, greatest(extra - dup_explained - dup_possible - dup_fault, 0) AS over FROM p)
+c AS (SELECT *, greatest(extra - dup_explained - dup_possible - dup_fault, 0) AS surplus FROM p)
 SELECT mail, rcpt, t_due, sender, population, flags, n_try, n_ok, n_info, n_dot4, t_ok, last_code, n, box, quarantine, queue2, unhashed,
   readable, t_seen, dup_explained, dup_possible, dup_fault,
-  n_deleted, CASE WHEN n > 0 AND n_deleted > 0 THEN 0 WHEN maybe OR n_dot4 > 0 THEN over ELSE 0 END AS dup_unexplained,
+  n_deleted, CASE WHEN n > 0 AND n_deleted > 0 THEN 0 WHEN maybe OR n_dot4 > 0 THEN surplus ELSE 0 END AS dup_unexplained,
   n = 0 AND t_seen IS NOT NULL AND t_deleted IS NULL AND NOT meant AND queue2 = 0 AND readable AS vanished,
   CASE
     WHEN flags & {null_sender} > 0 THEN 'not_counted'
     WHEN n > 0 AND NOT maybe AND n_dot4 = 0 THEN 'rejected_but_delivered'
     WHEN n > 0 AND bad THEN 'corrupted'
-    WHEN n > 0 AND n_deleted > 0 AND (back OR over > 0) THEN 'resurrected'
+    WHEN n > 0 AND n_deleted > 0 AND (back OR surplus > 0) THEN 'resurrected'
     WHEN n + n_deleted > 1 THEN 'duplicated'
     WHEN box > 0 THEN 'delivered'
     WHEN quarantine > 0 THEN 'quarantined'
