@@ -41,8 +41,9 @@ class Params:
     :param size_tail_share: mails from the Pareto tail with exponent ``size_tail_alpha``.
     :param recipients_max: a mail has 1 … this many recipients, one most often (shares 1/k²).
     :param gtube_share, eicar_share: mails that a filter must find (0 … 1).
-    :param smtputf8_share: of all mails, internationalised ones (RFC 6531, 6532): sender's address and header in UTF-8. They are sent with
-        SMTPUTF8; where the server does not offer it they are not sent, which is a refusal (5.6.7) that is not tried again.
+    :param smtputf8_share: of all mails, internationalised ones (RFC 6531, 6532): sender's address and header in UTF-8; recipients are where the
+        user file has such. They are sent with SMTPUTF8; where the server does not offer it they are not sent, which is a refusal (5.6.7)
+        that is not tried again.
     :param dsn_share: of all mails, those that ask for delivery status notifications (RFC 3461), by ``dsn_notify`` (NEVER, or some of
         SUCCESS,FAILURE,DELAY) and ``dsn_ret`` (FULL or HDRS). Where DSN is not offered they go without, and an event says so.
     :param probe_users: the first users get ordinary mail only, the others all the rest; 0: every mail goes to any user.
@@ -55,8 +56,9 @@ class Params:
     :param imap_users, pop_users: closed-loop readers; ``think_s`` is their mean pause.
     :param flag_share: of the mails that IMAP users read, marked with \\Flagged and \\Seen (0 … 1); 0: mailboxes are opened read-only.
     :param delete_share: of the mails that IMAP and POP3 users read, deleted at once (0 … 1): STORE and EXPUNGE, or DELE, which takes effect at
-        QUIT. :param move_share: of those that IMAP users read, moved to ``ARCHIVE`` (RFC 6851); where MOVE is not offered they stay, and an
-        event says so. Whoever changes a mailbox has it for himself, so with either every reader needs an account of its own.
+        QUIT.
+    :param move_share: of those that IMAP users read, moved to ``ARCHIVE`` (RFC 6851); where MOVE is not offered they stay, and an event says so.
+        Whoever changes a mailbox has it for himself: with ``delete_share`` or ``move_share`` every reader needs an account of its own.
     :param append_share: of the looks of IMAP users, those after which they put a mail of their own into ``SENT``: it counts as offered.
     :param watchers: IDLE connections, one on each of the first probe mailboxes.
     :param idle_users: further IDLE connections that only hold on.
