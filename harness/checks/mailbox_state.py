@@ -101,5 +101,11 @@ def _gaps(arm: ArmHistory, validities: Mapping[str, set[int]], looks: list[Look]
         yield "the load was to set flags and none is on record"
     if arm.one(_UNSEEN):
         yield "flags were set that the census did not look for"
-    if int(params.get("pop_users") or 0) and arm.events("uidl") and not (looks[1] and looks[2]):
+    if int(params.get("pop_users") or 0) and _popped(arm) and not (looks[1] and looks[2]):
         yield "mail was read by POP3, and the census has no unique IDs"
+
+
+def _popped(arm: ArmHistory) -> bool:
+    """Whether mail was read by POP3 that has to be there still."""
+    gone = {(e.get("mail"), e.get("mailbox")) for kind in ("deleting", "expunged") for e in arm.events(kind)}
+    return any((e.get("mail"), e.get("mailbox")) not in gone for e in arm.events("uidl"))

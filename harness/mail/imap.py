@@ -1,4 +1,4 @@
-"""IMAP4rev1 client: LOGIN, AUTHENTICATE, SELECT, FETCH, SEARCH, APPEND, STORE, MOVE, EXPUNGE, IDLE.
+"""IMAP4rev1 client: LOGIN, AUTHENTICATE, SELECT, CREATE, FETCH, SEARCH, APPEND, STORE, MOVE, EXPUNGE, IDLE.
 
 Sources: RFC 3501, 2177 (IDLE), 7888 (LITERAL+), 6851 (MOVE), 4315 (UIDPLUS), 4959 (SASL-IR). One command at a time. Every coroutine
 raises :class:`Closed` as soon as the connection is over and :class:`Refused` for NO and BAD. What the server pushes, in IDLE or
@@ -133,9 +133,16 @@ class ImapClient(Asking):
             raise Refused("NO", "the server does not announce MOVE")
         await self._command(_uid(uid) + f"MOVE {numbers} ".encode() + mailbox(name))
 
-    async def expunge(self) -> list[int]:
-        """EXPUNGE: the sequence numbers as the server gave them, one after the other."""
-        lines = await self._command(b"EXPUNGE")
+    async def create(self, name: str) -> None:
+        """CREATE. :raises Refused: also when it is there already."""
+        await self._command(b"CREATE " + mailbox(name))
+
+    async def expunge(self, uids: str = "") -> list[int]:
+        """EXPUNGE: the sequence numbers as the server gave them, one after the other.
+
+        :param uids: only these, where the server announces UIDPLUS (RFC 4315); elsewhere all that is marked goes.
+        """
+        lines = await self._command(f"UID EXPUNGE {uids}".encode() if uids and "UIDPLUS" in self.capabilities else b"EXPUNGE")
         found = [NUMBERED.match(line[0], 2) for line in lines]
         return [int(m[1]) for m in found if m is not None and m[2] == b"EXPUNGE"]
 

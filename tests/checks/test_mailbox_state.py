@@ -124,3 +124,14 @@ def test_a_good_arm_has_a_reader_by_pop3(judged):
     seen: list[int] = []
     judged(CHECK, lambda a: seen.extend(m.number for m in a.mails if m.rcpts == [POP_USER]))
     assert len(seen) >= 10
+
+
+@pytest.mark.parametrize("kind", ["deleting", "expunged"])
+def test_mail_read_by_pop3_that_its_user_deleted_needs_no_unique_id_in_the_census(judged, kind):
+    def spoil(a: ArmBuilder):
+        for e in list(a.of("load-1.log", "uidl")):
+            a.event("load-1.log", kind, 60, mail=e["mail"], mailbox=e["mailbox"], uid=f"pop3:{e['uidl']}")
+            a.mail(e["mail"]).copies.clear()
+        a.popped = ()
+
+    assert judged(CHECK, spoil).status == Status.PASS
