@@ -11,7 +11,17 @@ from pydantic import ValidationError
 
 from harness.errors import PlanError
 from harness.model.faults import THEN, TRIGGERS
-from harness.model.plan import DNS_WATCHED_BY, Arm, CheckSpec, DnsSpec, FaultSpec, LoadSpec, NodeFaults, Plan, StopWhen
+from harness.model.plan import (
+    DNS_WATCHED_BY,
+    Arm,
+    CheckSpec,
+    DnsSpec,
+    FaultSpec,
+    LoadSpec,
+    NodeFaults,
+    Plan,
+    StopWhen,
+)
 from harness.plan.catalogue import Catalogue, nearest
 from harness.plan.schema import ArmBlock, CheckBlock, FaultBlock, PlanBlock
 from harness.plan.source import Path_, Source, read_yaml
