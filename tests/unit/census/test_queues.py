@@ -206,3 +206,12 @@ def test_a_census_that_breaks_leaves_no_end_mark(tmp_path, monkeypatch):
     kinds = [e["kind"] for e in read_events(tmp_path / "census.log")]
     assert "log_opened" in kinds
     assert "log_closed" not in kinds
+
+
+def test_of_many_reasons_the_first_are_kept():
+    scope = Scope("queue", "mx-0:corrupt")
+    for n in range(1000):
+        scope.fail(f"file {n} is damaged")
+    assert scope.why.startswith("file 0 is damaged; file 1 ")
+    assert scope.why.endswith("; …")
+    assert len(scope.why) < 600
