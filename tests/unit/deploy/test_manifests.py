@@ -191,7 +191,7 @@ def _ndots(m: list[Manifest]) -> Any:
     [
         ("mx-1x", _replicas, 1), ("mx-2x", _replicas, 2), ("mx-light", _cpu, "1"),
         ("shared-limit", _env("Deployment", "filter"), "shared"), ("pod-limit", _env("StatefulSet", "mx"), "pod"),
-        ("no-fsync", _env("StatefulSet", "mx", "NO_FSYNC"), "yes"), ("mailbox-shared", _mail_volumes, (0, ["mail-shared"], ["dovecot", "remap"])),
+        ("no-fsync", _env("StatefulSet", "mx", "NO_FSYNC"), "yes"),
         ("queue-on-pvc", _claims, (1, [])), ("queue-on-emptydir", _claims, (0, [{"name": "spool", "emptyDir": {}}])),
         ("sender-domain-check", _checks_senders, "yes"), ("no-prestop", _hooks, []), ("ndots-1", _ndots, {"1"}),
         ("edge-lag-0", _env("Deployment", "edge", "LAG_S", 1), "0"), ("edge-lag-60", _env("Deployment", "edge", "LAG_S", 1), "60"),
@@ -250,6 +250,13 @@ def test_every_variant_is_described_and_tested() -> None:
         "queue-on-ext4", "mx-off-edge", "probes-strict", "node-local-dns", "node-local-dns-tcp", "dns-proxy", "sender-domain-check", "mailbox-shared",
         "no-fsync", "far-authority", "unbound-slots-1000", *(name for name, _, _ in LAB_VARIANTS),
     }
+
+
+def test_mailbox_shared_gives_both_backends_one_volume_and_each_proxy_a_slot_controller(minimal: list[Manifest]) -> None:
+    made = rendered("mailbox-shared")
+    assert _mail_volumes(minimal) == (1, [], ["dovecot"])
+    assert _mail_volumes(made) == (0, ["mail-shared"], ["dovecot", "remap"])
+    assert named(made, "PersistentVolumeClaim", "mail-shared")["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def test_node_local_dns_turns_every_pod_to_its_nodes_cache(minimal: list[Manifest]) -> None:
