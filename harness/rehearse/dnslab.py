@@ -16,6 +16,7 @@ from harness.errors import BudgetExceeded, GuardRefused, Interrupted, MailgaleEr
 from harness.model.plan import Plan
 from harness.rehearse.children import Child
 from harness.rehearse.loading import stopped, until_over
+from harness.rehearse.states import KINDS as STATES
 from harness.stack.deployed import Stack
 from harness.store.log import Damage, read_events
 
@@ -80,7 +81,7 @@ def _load(arm: ArmRun, spec: Path) -> None:
 
 def _offered(log: Path) -> float:
     events = (e for e in read_events(log) if not isinstance(e, Damage)) if log.exists() else ()
-    return max((float(e.get("offered", 0)) for e in events if e["kind"] == "load_state"), default=0.0)
+    return max((float(e.get("offered", 0)) for e in events if e["kind"] in STATES), default=0.0)
 
 
 def _spec(arm: ArmRun, stack: Stack) -> LabSpec:

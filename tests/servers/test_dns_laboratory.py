@@ -24,9 +24,19 @@ from harness.dns.labspec import LabSpec
 from harness.dns.netns import Lab, inside
 from harness.dns.sensors import Resolver, cache_counters
 from harness.dns.serve import Asked, Nothing, serving
-from harness.errors import NotReady
+from harness.errors import Interrupted, NotReady
+from harness.model.target import Target
+from harness.rehearse import dnslab
+from harness.rehearse.arm import ArmRun
+from harness.rehearse.budget import Allowance
+from harness.rehearse.stops import Stops
+from harness.selftest.friday import friday_plan
+from harness.store.asking import ask_to_end
 from harness.store.log import Damage, read_events
+from harness.store.run import RunDir
+from harness.store.sessions import finished
 from harness.support.checkout import Checkout
+from harness.support.progress import SilentProgress
 from tests.servers.dnslab import needs, network, until
 
 CONF = Checkout.find().root / "deploy" / "components" / "dns-lab" / "unbound.conf"
@@ -137,6 +147,31 @@ def test_the_load_stops_when_it_is_told_to(tmp_path: Path):
     (end,) = events(tmp_path / "arm" / "load-1.log", "load_end")
     assert end["reason"] == "stopped"
     assert events(tmp_path / "arm" / "load-1.log", "log_closed")
+
+
+def test_an_aborted_run_stops_its_load_of_queries(tmp_path: Path):
+    plan = friday_plan()
+    directory = RunDir.create(tmp_path / "runs", plan, {}, plan_bytes=b"# a plan\n")
+    block, name = directory.planned_arms[0]
+    target = Target("kind", "t", "/nowhere", "c", "u", (), (), (), ())
+    arm = ArmRun(
+        plan, plan.arm(name), block, directory.run_id, directory.arm(block, name), target, Checkout.find(), tmp_path, False, SilentProgress(), {},
+        stops=Stops(directory, Allowance(plan, 1), plan.stop_when),
+    )
+    with network() as made, answering(made, Authority()) as authority:
+        path = spec(made, arm.directory.path, step_s=60)
+        asking = threading.Thread(target=lambda: (until(lambda: len(authority.names) > 10, "the first queries"), ask_to_end(directory, "enough")))
+        asking.start()
+        dnslab._load(arm, path)
+        asking.join()
+    arm.log.close()
+    assert isinstance(arm.stopped, Interrupted)
+    assert "enough" in str(arm.stopped)
+    assert not finished(arm.directory)
+    (end,) = events(arm.directory.load_log(), "load_end")
+    assert end["reason"] == "stopped"
+    assert arm.offered >= 10
+    assert len(events(arm.directory.conductor_log, "stopped")) == 1
 
 
 def test_a_network_that_is_not_there_is_said(tmp_path: Path):
