@@ -55,14 +55,15 @@ def _read(cluster: Cluster, pod: Pod) -> Reading:
 def joined(pod: Watched, records: Sequence[DnsRecord], first: Reading, last: Reading, clients: Mapping[str, str]) -> dict[str, Any]:
     """The fields of the pod's event ``dns_counted``: what it counted between two readings, and what was captured of it between them.
 
-    ``captured``: ``received`` (queries over loopback included), ``sent``, and what of it no counter holds: ``health probes``, ``retries``.
+    ``captured``: ``received`` (queries over loopback included), ``sent``, and what of it no counter holds: ``health probes``, ``retries`` of CoreDNS.
     ``counted``: ``received``, and ``sent`` where the server counts that.
     """
     why = first.why or last.why or ("" if first.instance == last.instance else "it was started again meanwhile")
     if why:
         return {"begin": first.t_ns, "end": last.t_ns, "why": why}
     flow = passed(pod, records, begin_ns=first.t_ns, end_ns=last.t_ns, clients=clients)
-    captured = {"received": sum(flow.received.values()) + flow.local, "sent": flow.sent, **{term: flow.terms[term] for term in (PROBES, RETRIES)}}
+    unheld = flow.terms if "forwarded" in last.counters else {}
+    captured = {"received": sum(flow.received.values()) + flow.local, "sent": flow.sent, **{term: unheld.get(term, 0) for term in (PROBES, RETRIES)}}
     grew = {side: round(b - a) for side, a, b in zip(("received", "sent"), _sides(first.counters), _sides(last.counters), strict=True) if a is not None and b is not None}
     return {"begin": first.t_ns, "end": last.t_ns, "why": "", "captured": captured, "counted": grew}
 

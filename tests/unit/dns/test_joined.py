@@ -89,6 +89,12 @@ def test_a_server_that_was_started_again_has_no_numbers(api: FakeApi, tmp_path: 
     assert between(first, reading(api, tmp_path, 3, 1))["why"] == "it was started again meanwhile"
 
 
+def test_of_what_unbound_sends_every_query_is_in_its_counter():
+    first, last = (Reading(t, "x", {"requests": {"udp": n}, "sent": {"udp": n}}) for t, n in ((0, 0.0), (10**12, 7.0)))
+    found = joined(COREDNS, traffic().records, first, last, CLIENTS)
+    assert (found["captured"], found["counted"]) == ({"received": 6, "sent": 6, "health probes": 0, "retries": 0}, {"received": 7, "sent": 7})
+
+
 def test_a_server_that_does_not_count_what_it_sends_has_one_number():
     first, last = (Reading(t, "x", {"requests": {"udp": n}}) for t, n in ((0, 1.0), (10**12, 9.0)))
     assert joined(COREDNS, [], first, last, CLIENTS)["counted"] == {"received": 8}
