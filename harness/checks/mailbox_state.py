@@ -23,8 +23,12 @@ LIMITS: dict[str, float | None] = {"renumbered_max": 0, "flags_lost_max": 0, "ui
 _WORDS = {
     "renumbered": "another UIDVALIDITY for {n} of the mailboxes", "flags_lost": "flags lost: {n}", "uidls_changed": "unique IDs of POP3 changed: {n}",
 }
-_LOST = """
-SELECT f.mail, f.mailbox, f.flag FROM (SELECT DISTINCT * FROM flagged) f JOIN copies c ON c.mail = f.mail AND lower(c.place) = f.mailbox
+#: Flags that have to be there: those of a message that its user has not deleted or moved since.
+_MARKED = """SELECT DISTINCT mail, mailbox, flag FROM flagged
+    ANTI JOIN (SELECT mail, mailbox, uid FROM deleting UNION ALL SELECT mail, mailbox, uid FROM expunged UNION ALL SELECT mail, mailbox, uid FROM moving)
+    USING (mail, mailbox, uid)"""
+_LOST = f"""
+SELECT f.mail, f.mailbox, f.flag FROM ({_MARKED}) f JOIN copies c ON c.mail = f.mail AND lower(c.place) = f.mailbox
 WHERE c.round = 2 AND c.flags IS NOT NULL GROUP BY ALL HAVING NOT bool_or(list_contains(c.flags, f.flag)) ORDER BY ALL
 """
 _UNSEEN = """

@@ -245,5 +245,7 @@ def _fill(arm: ArmHistory, directory: Directory) -> None:
     ])
     for kind in ("deleting", "expunged", "moving", "moved"):
         t.add(kind, [(int(e["mail"]), str(e.get("mailbox", "")).lower(), str(e.get("uid") or ""), e["t"]) for e in arm.events(kind)])
-    t.add("flagged", [(int(e["mail"]), str(e.get("mailbox", "")).lower(), str(f)) for e in arm.events("flagged") for f in e.get("flags") or ()])
+    t.add("flagged", [
+        (int(e["mail"]), str(e.get("mailbox", "")).lower(), str(e.get("uid") or ""), str(f)) for e in arm.events("flagged") for f in e.get("flags") or ()
+    ])
     t.add("faults", [(str(e.get("name")), str(e.get("fault")), str(e.get("edge")), e["t"]) for e in arm.events("fault")])

@@ -29,7 +29,7 @@ CREATE TABLE expunged (mail UBIGINT, mailbox VARCHAR, uid VARCHAR, t UBIGINT);
 CREATE TABLE deleting (mail UBIGINT, mailbox VARCHAR, uid VARCHAR, t UBIGINT);
 CREATE TABLE moving (mail UBIGINT, mailbox VARCHAR, uid VARCHAR, t UBIGINT);
 CREATE TABLE moved (mail UBIGINT, mailbox VARCHAR, uid VARCHAR, t UBIGINT);
-CREATE TABLE flagged (mail UBIGINT, mailbox VARCHAR, flag VARCHAR);
+CREATE TABLE flagged (mail UBIGINT, mailbox VARCHAR, uid VARCHAR, flag VARCHAR);
 CREATE TABLE faults (name VARCHAR, fault VARCHAR, edge VARCHAR, t UBIGINT);
 """
 _COPY_FIELDS = (

@@ -20,7 +20,7 @@ async def aiosmtplib_load(port: int, messages: int, connections: int) -> None:
 
     async def one() -> None:
         nonlocal left
-        client = aiosmtplib.SMTP("127.0.0.1", port, start_tls=False, local_hostname="localhost")
+        client = aiosmtplib.SMTP(hostname="127.0.0.1", port=port, start_tls=False, local_hostname="localhost")
         await client.connect()
         while left:
             left -= 1

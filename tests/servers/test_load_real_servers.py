@@ -177,7 +177,7 @@ def putting_back(box: Dovecot, addresses: list[str]):
                             known[key] = path.read_bytes()
                 for key in [k for k in known if k not in here and k not in back_keys]:
                     back_keys.add(key)
-                    if not any((box.root / "mail" / key[0] / f).glob(f"{key[1]}*") for f in ("new", "cur")):
+                    if not [p for f in ("new", "cur") for p in (box.root / "mail" / key[0] / f).glob(f"{key[1]}*")]:
                         box.deliver(key[0], known[key])
                         back.append(key[1])
 
