@@ -3,7 +3,7 @@
 # make test-fast  every quick test: no cluster, no server
 # make bench      the figures, product and peers side by side       (BENCH_ARGS=--ten-million; about 10 minutes)
 # make mutation   changes in judge, guards and undo that the tests must see   (MUTATION_ARGS="--sample 200 --seed 2")
-# make examples   one real report per plan, under reports/examples      (PLANS="mx-pod-kill ndots")
+# make examples   one real report per plan, under reports/examples      (PLANS="mx-pod-kill ndots" ARMS=main)
 # make setup      .venv/bin/mailgale
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -35,7 +35,7 @@ test: setup
 	$(BIN)/pytest -m "not bench"
 
 test-fast: setup
-	$(BIN)/pytest -m "not cluster and not bench and not slow"
+	$(BIN)/pytest -n auto --dist loadfile -m "not cluster and not bench and not slow"
 
 bench: setup
 	@deploy/test-peers
@@ -55,7 +55,7 @@ PLANS ?= $(filter-out %-sweep,$(basename $(notdir $(wildcard experiments/*.yaml)
 examples: setup
 	@for name in $(PLANS); do \
 	  code=0; \
-	  $(BIN)/mailgale run "experiments/$$name.yaml" --arms all || code=$$?; \
+	  $(BIN)/mailgale run "experiments/$$name.yaml" --arms $(or $(ARMS),all) || code=$$?; \
 	  case $$code in 0|1|5) ;; *) exit $$code ;; esac; \
 	  run=$$(ls -d reports/runs/*-"$$name"-???? | sort | tail -n 1); \
 	  mkdir -p reports/examples/"$$name"; \

@@ -15,8 +15,12 @@ Phases: warm-up (ordinary mail and users), burst (the backlogs, at most ``burst_
 | ``steady_rate_per_s`` | ordinary mail to the probe users, open loop, Poisson |
 | ``imap_users``, ``pop_users``, ``think_s`` | reading users and their mean pause |
 | ``flag_share`` | share of the mails read over IMAP that are marked; the marks have to stay |
+| ``delete_share``, ``move_share`` | shares of the mails read that are deleted (POP3: DELE), or moved to ``Archive`` (IMAP MOVE); each reader then needs an account of its own |
+| ``append_share`` | share of the looks of IMAP users after which they put a mail of their own into ``Sent`` |
 | ``watchers`` | IDLE connections on the first probe mailboxes: they measure delivery |
 | ``gtube_share``, ``eicar_share`` | planted spam and viruses |
+| ``smtputf8_share`` | internationalised mails (RFC 6531); where the server does not offer SMTPUTF8 they are refused on this side, for good |
+| ``dsn_share``, ``dsn_notify``, ``dsn_ret`` | mails that ask for delivery status notifications (RFC 3461), where they are offered |
 | ``warmup_s``, ``burst_max_s``, ``tail_s`` | lengths of the phases |
 | ``watch_max_s`` | after the tail the watchers wait so long for ordinary mail that is still on its way |
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from harness.census.canonical import Seen
 
+#: Octets of reasons after which a scope takes no more of them.
+WHY_MAX = 500
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -56,8 +59,12 @@ class Scope:
     detail: dict[str, Any] = field(default_factory=dict)
 
     def fail(self, why: str) -> Scope:
-        """Mark it as not wholly read."""
-        self.complete, self.why = False, f"{self.why}; {why}" if self.why else why
+        """Mark it as not wholly read; of many reasons the first ones are kept."""
+        self.complete = False
+        if len(self.why) < WHY_MAX:
+            self.why = f"{self.why}; {why}" if self.why else why
+        elif not self.why.endswith("…"):
+            self.why += "; …"
         return self
 
     def fields(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 What a mail in a queue still has to reach becomes one copy per recipient. A file without its end record was never acknowledged
 (cleanup(8) writes and syncs ``E`` before Postfix says 250), so it is counted and left out; in ``corrupt`` or with octets that
-are no queue file at all it makes the scope incomplete, unless its trace can still be read from it.
+are no queue file at all it makes the scope incomplete, unless its trace can still be read from it. A file in ``corrupt`` without octets, or
+of zeros alone, is what a power cut leaves of one that was not synced: it has been read, and holds no mail.
 """
 
 from __future__ import annotations
@@ -222,7 +223,7 @@ def _ended(pod: Pod) -> bool:
 
 def read_place(place: Place, prefix: str) -> list[Scope]:
     """One scope per queue of ``place``."""
-    scopes = {q: Scope("queue", f"{place.name}:{q}", detail={"orphan": place.orphan, "unfinished": 0}) for q in QUEUES}
+    scopes = {q: Scope("queue", f"{place.name}:{q}", detail={"orphan": place.orphan, "unfinished": 0, "emptied": 0}) for q in QUEUES}
     try:
         for queue, name, raw in place.files():
             if queue in scopes:
@@ -248,6 +249,9 @@ def _damaged(scope: Scope, place: Place, queue: str, name: str, raw: bytes, pref
     """A file that is being written, or was when its writer died, is no acknowledged mail; anything else is damage."""
     if queue == "incoming":
         scope.detail["unfinished"] += 1
+        return
+    if queue == "corrupt" and not raw.strip(b"\0"):
+        scope.detail["emptied"] += 1
         return
     salvaged = salvage(raw, prefix)
     if salvaged is None:

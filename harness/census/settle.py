@@ -1,6 +1,6 @@
 """Waiting for acknowledged mail where queues cannot be listed: until all of it has arrived, or the time is over.
 
-What was acknowledged is read from the load's own logs; the mailboxes are read as in a round, so that each message is fetched once.
+What was acknowledged is read from the load's own logs, and what its readers have deleted, or may have, is not waited for; the mailboxes are read as in a round, so that each message is fetched once.
 Ends early only when every acknowledged mail is there and nothing more has come for STABLE_S: absence is called loss only after the
 whole wait. Limits: an unexplained copy that arrives after an early end goes unseen, as any that arrives after a census.
 """
@@ -8,7 +8,6 @@ whole wait. Limits: an unexplained copy that arrives after an early end goes uns
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +44,7 @@ def settle(spec: CensusSpec, mailboxes: Mailboxes, log: LogWriter) -> None:
 
 class _Waiting:
     def __init__(self, spec: CensusSpec, mailboxes: Mailboxes) -> None:
-        self.wanted = set(acknowledged(Path(spec.arm_dir)))
+        self.wanted = acknowledged(Path(spec.arm_dir))
         self.mailboxes, self.looks = mailboxes, 0
         self.found: set[Pair] = set()
         self.errors: set[str] = set()
@@ -77,15 +76,18 @@ class _Waiting:
             self.errors.add(f"{scope.where}: {scope.why}")
 
 
-def acknowledged(arm_dir: Path) -> Iterator[Pair]:
-    """(mail, recipient's address) of every acknowledgement in the load's logs."""
+def acknowledged(arm_dir: Path) -> set[Pair]:
+    """(mail, recipient's address) of every acknowledgement in the load's logs, but for what its own reader has deleted."""
+    found: set[Pair] = set()
+    gone: set[Pair] = set()
     for path in sorted(arm_dir.glob("load-*.log")):
         directory, accepted = Directory(), _Accepted()
-        read_log(path, directory, accepted.add, io.BytesIO())
+        content = read_log(path, directory, accepted.add, io.BytesIO())
+        gone |= {(int(e["mail"]), str(e["mailbox"]).partition("/")[0].lower()) for e in content.events if e["kind"] in ("deleting", "expunged")}
         names = list(directory.recipients)
         for rows in accepted.rows:
-            for mail, rcpt in zip(rows["mail"].tolist(), rows["rcpt"].tolist(), strict=True):
-                yield mail, names[rcpt]
+            found |= {(mail, names[rcpt]) for mail, rcpt in zip(rows["mail"].tolist(), rows["rcpt"].tolist(), strict=True)}
+    return found - gone
 
 
 class _Accepted:

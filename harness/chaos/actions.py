@@ -16,6 +16,7 @@ from harness.chaos.hog import hog
 from harness.chaos.network import packet_delay, packet_loss, partition, rate_limit
 from harness.chaos.pods import container_kill, freeze, kill_pod
 from harness.chaos.power import node_crash, node_pause, node_restart, node_stop
+from harness.chaos.powerloss import power_loss
 from harness.chaos.storage import attach_refused, volume_full, volume_readonly, volume_stall
 from harness.chaos.workloads import bad_image, rolling_restart, scale
 
@@ -39,6 +40,7 @@ __all__ = [
     "packet_delay",
     "packet_loss",
     "partition",
+    "power_loss",
     "rate_limit",
     "rolling_drain",
     "rolling_restart",

@@ -15,7 +15,7 @@ from harness.model.plan import FaultSpec, Plan
 from harness.model.target import Target
 
 #: Faults that take pods away.
-KILLING = frozenset({"kill_pod", "container_kill", "attach_refused", "volume_readonly"})
+KILLING = frozenset({"kill_pod", "container_kill", "attach_refused", "power_loss", "volume_readonly"})
 #: Faults that strike the control plane, whatever component they are about.
 CONTROL_PLANE = frozenset({"control_plane_loss"})
 Hit = tuple[FaultSpec, Sequence[str]]

@@ -41,7 +41,7 @@ def volume_stall(
 
 
 def _volume_stall(f: Fault, for_s: float, times: int, pause_s: float) -> None:
-    volumes = [_own_file_system(f, f.pod(v)) for v in f.victims]
+    volumes = [own_file_system(f, f.pod(v)) for v in f.victims]
     for path in volumes:
         f.arm("unlink", path=str(path / PROBE))
         f.arm("thaw_volume", path=str(path))
@@ -95,7 +95,7 @@ def volume_full(
 
 
 def _volume_full(f: Fault, for_s: float) -> None:
-    volumes = [_own_file_system(f, f.pod(v)) for v in f.victims]
+    volumes = [own_file_system(f, f.pod(v)) for v in f.victims]
     for path in volumes:
         f.arm("unlink", path=str(path / BALLAST))
     f.say("begin", for_s=for_s, free_octets={p.name: restore.free_octets(p) for p in volumes})
@@ -146,7 +146,7 @@ def volume_readonly(
 
 
 def _volume_readonly(f: Fault, for_s: float) -> None:
-    volumes = [_own_file_system(f, f.pod(v)) for v in f.victims]
+    volumes = [own_file_system(f, f.pod(v)) for v in f.victims]
     replicas = int(f.world.workload(f.workload)["spec"].get("replicas", 1))
     for path in volumes:
         f.arm("volume_repair", path=str(path), workload=f.workload, replicas=replicas)
@@ -219,7 +219,11 @@ def _volume(f: Fault, pod: Pod) -> Path:
     return path
 
 
-def _own_file_system(f: Fault, pod: Pod) -> Path:
+def own_file_system(f: Fault, pod: Pod) -> Path:
+    """The directory of the pod's first claim, which is a file system of its own.
+
+    :raises NotSupported: it is none, or cannot be reached.
+    """
     path = _volume(f, pod)
     if not filesystems.own(path):
         raise NotSupported(f"the volume {path.name} shares its file system with this host; a variant such as queue-on-ext4 gives it one of its own")

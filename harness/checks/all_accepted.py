@@ -1,6 +1,6 @@
 """Every offered mail is accepted before the load ends.
 
-FAIL for a mail that was refused (5xx), that was still deferred (4xx) or in doubt when the load ended, or that never found a free connection
+FAIL for a mail that was refused (5xx, or it could not be sent to this server at all), that was still deferred (4xx) or in doubt when the load ended, or that never found a free connection
 because the server held them all. Where the generator was behind its schedule or was ended early, only a reply can be held against the server:
 what ended without one, or was never tried, is INCONCLUSIVE then. Mails planted for filters may be refused.
 
@@ -68,5 +68,5 @@ def _excuse(arm: ArmHistory, limits: Mapping[str, float]) -> str:
 
 def _replies(arm: ArmHistory) -> tuple[str, ...]:
     """The server's own words: every kind of reply that turned mail away."""
-    bad = [e for e in arm.events("reply") if int(e.get("code") or 0) >= 400]
+    bad = [e for e in arm.events("reply") if not 0 < int(e.get("code") or 0) < 400]
     return tuple(dict.fromkeys(f"reply at {e.get('stage')}: {e.get('code')} {e.get('enhanced') or ''} {e.get('text') or ''}".strip() for e in bad))[:10]

@@ -1,7 +1,7 @@
 """The load was what the plan says, and neither the generator nor the host was the limit.
 
-Asks for: enough attempts; a load that came to its end; a schedule that was kept; a host whose CPUs were not used up (p95); and, where the plan
-says that a component saturates, throttled periods of its pods.
+Asks for: enough attempts; a load that came to its end; a schedule that was kept; a host whose CPUs were not used up (p95); a server that offers
+the extensions which the load was to use; and, where the plan says that a component saturates, throttled periods of its pods.
 
 Limits: ``attempts_min``; ``lag_p99_ms_max``: p95 over the seconds of the load of the schedule lag's p99; ``host_cpu_p95_max`` (0…1);
 ``throttled_share_min``: share of throttled CFS periods of the mx pods during the burst (0 = the plan does not say that they saturate).
@@ -29,7 +29,7 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
         return verdict(arm, "load-was-real", Status.INCONCLUSIVE, "there was no load")
     figures: dict[str, float] = {}
     problems = [*_attempts(arm, span, limits, figures), *_schedule(arm, span, limits, figures), *_host(arm, span, limits, figures)]
-    problems += _throttled(arm, limits, figures)
+    problems += [*_throttled(arm, limits, figures), *_not_offered(arm)]
     status, reason = worst_of([(Status.INCONCLUSIVE, text) for text in problems], _well(figures))
     return verdict(arm, "load-was-real", status, reason, figures)
 
@@ -73,6 +73,11 @@ def _host(arm: ArmHistory, span: Span, limits: Mapping[str, float], figures: dic
     if figures["host_cpu_p95"] > limits["host_cpu_p95_max"]:
         return [f"the host's CPUs were used up (p95 {figures['host_cpu_p95']:.0%}, limit {limits['host_cpu_p95_max']:.0%}): the machine was the limit"]
     return []
+
+
+def _not_offered(arm: ArmHistory) -> list[str]:
+    missing = sorted({(str(e.get("extension")), str(e.get("proto"))) for e in arm.events("not_offered")})
+    return [f"the server offers no {extension} ({proto}), so the load was without it" for extension, proto in missing]
 
 
 def _throttled(arm: ArmHistory, limits: Mapping[str, float], figures: dict[str, float]) -> list[str]:

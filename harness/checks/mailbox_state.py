@@ -23,8 +23,12 @@ LIMITS: dict[str, float | None] = {"renumbered_max": 0, "flags_lost_max": 0, "ui
 _WORDS = {
     "renumbered": "another UIDVALIDITY for {n} of the mailboxes", "flags_lost": "flags lost: {n}", "uidls_changed": "unique IDs of POP3 changed: {n}",
 }
-_LOST = """
-SELECT f.mail, f.mailbox, f.flag FROM (SELECT DISTINCT * FROM flagged) f JOIN copies c ON c.mail = f.mail AND lower(c.place) = f.mailbox
+#: Flags that have to be there: those of a message that its user has not deleted or moved since.
+_MARKED = """SELECT DISTINCT mail, mailbox, flag FROM flagged
+    ANTI JOIN (SELECT mail, mailbox, uid FROM deleting UNION ALL SELECT mail, mailbox, uid FROM expunged UNION ALL SELECT mail, mailbox, uid FROM moving)
+    USING (mail, mailbox, uid)"""
+_LOST = f"""
+SELECT f.mail, f.mailbox, f.flag FROM ({_MARKED}) f JOIN copies c ON c.mail = f.mail AND lower(c.place) = f.mailbox
 WHERE c.round = 2 AND c.flags IS NOT NULL GROUP BY ALL HAVING NOT bool_or(list_contains(c.flags, f.flag)) ORDER BY ALL
 """
 _UNSEEN = """
@@ -101,5 +105,11 @@ def _gaps(arm: ArmHistory, validities: Mapping[str, set[int]], looks: list[Look]
         yield "the load was to set flags and none is on record"
     if arm.one(_UNSEEN):
         yield "flags were set that the census did not look for"
-    if int(params.get("pop_users") or 0) and arm.events("uidl") and not (looks[1] and looks[2]):
+    if int(params.get("pop_users") or 0) and _popped(arm) and not (looks[1] and looks[2]):
         yield "mail was read by POP3, and the census has no unique IDs"
+
+
+def _popped(arm: ArmHistory) -> bool:
+    """Whether mail was read by POP3 that has to be there still."""
+    gone = {(e.get("mail"), e.get("mailbox")) for kind in ("deleting", "expunged") for e in arm.events(kind)}
+    return any((e.get("mail"), e.get("mailbox")) not in gone for e in arm.events("uidl"))

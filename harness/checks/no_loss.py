@@ -1,7 +1,7 @@
 """No acknowledged mail is lost.
 
 A mail is lost for a recipient when the platform acknowledged it and it is nowhere: in no queue, no mailbox, no quarantine, no
-sink, in two rounds of census in which everything was read. Mail still queued, and mail whose mailbox or queue was not read,
+sink, in two rounds of census in which everything was read. Mail that its own reader deleted, as recorded, is not lost. Mail still queued, and mail whose mailbox or queue was not read,
 is not lost but makes this check INCONCLUSIVE: absence was not shown.
 
 Limits (``LIMITS``): ``lost_max`` mails. Source: DESIGN.md, final states. Known limits: mail with the empty sender is not
@@ -37,5 +37,5 @@ def check(arm: ArmHistory, limits: Mapping[str, float]) -> Verdict:
     status, reason = worst_of(problems, f"all {accepted} acknowledged mails were found")
     state = "lost" if lost else "undetermined" if unknown else "queued"
     lines = mail_lines(arm, f"f.state = '{state}'") if problems else ()
-    figures = {"accepted": accepted, "lost": lost, "undetermined": unknown, "queued": queued}
+    figures = {"accepted": accepted, "lost": lost, "undetermined": unknown, "queued": queued, "deleted": fates.sum("1", "n_deleted > 0")}
     return verdict(arm, "no-loss", status, reason, figures, lines)

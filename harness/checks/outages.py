@@ -10,17 +10,19 @@ from numpy.typing import NDArray
 
 from harness.checks.common import faults_begun
 from harness.model.outcome import Deferral, Outcome, Proto
-from harness.store.fates import planted
+from harness.store.fates import kept_back, planted
 from harness.store.history import SECOND, ArmHistory, Span
 
+#: An IMAP user's APPEND stands in the ledger as a mail and in the user operations as what it is: it counts once.
+_SENT = f"proto <> {int(Proto.IMAP)}"
 #: Rate control at work is no outage, except towards user agents, which do not retry.
 _GOOD_DEFERRALS = f"{int(Deferral.PLANNED_LIMIT)}, {int(Deferral.GREYLIST)}"
 _OPERATIONS = f"""
 CREATE TABLE IF NOT EXISTS operations AS
 SELECT d.proto, d.t, d.outcome = {int(Outcome.OK)} OR (d.deferral IN ({_GOOD_DEFERRALS}) AND d.proto <> {int(Proto.SUBMISSION)}) AS good
-  FROM dones d JOIN offered o USING (mail, rcpt) WHERE NOT ({planted("o.flags")})
+  FROM dones d JOIN offered o USING (mail, rcpt) WHERE NOT ({planted("o.flags")}) AND NOT {kept_back("d")} AND d.{_SENT}
 UNION ALL
-SELECT i.proto, i.t, false FROM invokes i ANTI JOIN dones d ON d.mail = i.mail AND d.rcpt = i.rcpt AND d.attempt = i.attempt
+SELECT i.proto, i.t, false FROM invokes i ANTI JOIN dones d ON d.mail = i.mail AND d.rcpt = i.rcpt AND d.attempt = i.attempt WHERE i.{_SENT}
 UNION ALL
 SELECT proto, t_end, outcome = {int(Outcome.OK)} FROM userops
 """

@@ -12,7 +12,7 @@ from harness.claims import dns_figures as lab
 from harness.claims.dns_layers import dns_figures
 from harness.model.outcome import Deferral, Outcome, Proto, Stage, UserOp
 from harness.store.dnsflow import totals
-from harness.store.fates import planted
+from harness.store.fates import kept_back, planted
 from harness.store.history import ArmHistory
 from harness.store.latency import ordinary_latency
 from harness.store.queues import depth, drain_s, oldest_s
@@ -63,7 +63,7 @@ def _attempts(arm: ArmHistory) -> dict[str, float | None]:
     for deferral, stage, n in rows:
         by_class[int(deferral)] = by_class.get(int(deferral), 0) + int(n)
         by_place[f"deferred_{_word(Deferral, deferral)}_at_{_word(Stage, stage)}"] = int(n)
-    broken = arm.one(f"SELECT count(*) FROM dones WHERE outcome = {_FAIL} AND code = 0")
+    broken = arm.one(f"SELECT count(*) FROM dones d WHERE outcome = {_FAIL} AND code = 0 AND NOT {kept_back('d')}")
     return {
         "attempts": attempts, "retries": attempts - tried, "amplification": attempts / tried if tried else None,
         "deferred": sum(by_class.values()), "deferred_planned": by_class[int(Deferral.PLANNED_LIMIT)],

@@ -18,6 +18,14 @@ def arm_with(plan: Plan, *variants: str) -> str | None:
     return next((a.name for a in plan.arms if set(a.variants) == wanted), None)
 
 
+def arms_apart(plan: Plan, variant: str) -> tuple[str, str] | None:
+    """Names of the arm without ``variant`` and of the arm with it, all other variants the same; None when the plan has no such pair."""
+    return next(
+        ((a.name, b.name) for a in plan.arms for b in plan.arms if set(b.variants) - set(a.variants) == {variant} and set(a.variants) <= set(b.variants)),
+        None,
+    )
+
+
 def pairs(arms: Sequence[ArmHistory], first: str, second: str) -> list[tuple[ArmHistory, ArmHistory]]:
     """(first, second) of every block that has both."""
     there = {(a.block, a.name): a for a in arms}

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from harness.claims.dns_layers import dns_figures
-from harness.claims.pairs import pairs, ratio
+from harness.claims.pairs import arms_apart, pairs, ratio
 from harness.claims.stats import BLOCKS_MIN, Ratio
 from harness.model.plan import Plan
 from harness.model.verdict import ClaimResult, Finding
@@ -31,7 +31,7 @@ _AT = "at this rate, with these names and TTLs"
 
 def find(arms: Sequence[ArmHistory], plan: Plan) -> Finding:
     """What the run says of T31."""
-    names = arms_apart(plan)
+    names = arms_apart(plan, VARIANT)
     found = pairs(arms, *names) if names else []
     if names is None or not found:
         return Finding(CLAIM, ClaimResult.UNDECIDED, f"no block has two arms that differ by {VARIANT} alone")
@@ -46,14 +46,6 @@ def find(arms: Sequence[ArmHistory], plan: Plan) -> Finding:
     if failed is not None:
         figures["failed_without_share"] = round(failed, 5)
     return _decide(cluster, unbound, slower, looked, failed, figures)
-
-
-def arms_apart(plan: Plan) -> tuple[str, str] | None:
-    """Names of the arm without the node cache and of the arm with it, all other variants the same; None when the plan has no such pair."""
-    return next(
-        ((a.name, b.name) for a in plan.arms for b in plan.arms if set(b.variants) - set(a.variants) == {VARIANT} and set(a.variants) <= set(b.variants)),
-        None,
-    )
 
 
 def _decide(

@@ -20,9 +20,11 @@ from harness.dns.count import Counted, Place, cases, count, local_place, scratch
 from harness.dns.libcs import FAMILIES, LIBCS, Program, program
 from harness.dns.localzones import refuse_local_zones
 from harness.dns.pod import pod_place
+from harness.dns.remote import remote_place
 from harness.errors import NotReady, NotSupported, UsageError
 from harness.kube.client import Cluster
 from harness.model.dnstree import Attempt, Kind, QueryTree
+from harness.model.target import Target
 from harness.stack import lifecycle
 from harness.support.checkout import Checkout
 
@@ -83,19 +85,22 @@ def count_command(
 
     End a NAME in a dot to keep the search domains out. The look-ups use this machine's C libraries: glibc through Python, musl
     through a small program built with musl-gcc. In a pod, what its own programs ask about the same NAME meanwhile is counted as well:
-    take a NAME that nobody else asks for. Exit 5 when a count is not exact or nothing could be counted.
+    take a NAME that nobody else asks for. On a cluster whose nodes are not on this machine a pod of the stack's own image, made for this
+    on the same node and removed again, asks with that pod's resolv.conf. Exit 5 when a count is not exact or nothing could be counted.
 
     \b
     Examples:
       mailgale dns count omgi.iij.ad.jp --local
       mailgale dns count omgi.iij.ad.jp omgi.iij.ad.jp. gone.iij.ad.jp --missing gone.iij.ad.jp --local --ndots 5
       mailgale dns count example.net --pod mx-0 --libc glibc -o json
+      mailgale dns count example.net --target context --context staging
     """
     checkout = Checkout.find()
     programs, unsupported = _programs(libcs, checkout)
     names, missing = (tuple(dict.fromkeys(wire_name(n) for n in given)) for given in (names, missing))
     wanted = cases(names, [p.libc for p in programs], [int(n) for n in ndots], families)
     with _place(checkout, names, _Where(local, pod, missing, TargetOptions(**target_args))) as place, _evidence(pcap) as directory:
+        programs = [place.bring(p) if place.bring else p for p in programs]
         by_libc = {p.libc: p for p in programs}
         counted = [count(place, by_libc[c.libc], c, directory / f"{i:03d}-{c.libc}-ndots{c.ndots}-{c.family}") for i, c in enumerate(wanted, 1)]
     if output == "json":
@@ -131,15 +136,31 @@ def _place(checkout: Checkout, names: Sequence[str], where: _Where) -> Iterator[
                 yield place
         else:
             refuse_local_zones(names)
-            yield _pod(checkout, where)
+            with _pod(checkout, where) as place:
+                yield place
     except NotSupported as error:
         raise NotReady(f"not supported here: {error}", todo="mailgale dns count NAME --local") from error
 
 
-def _pod(checkout: Checkout, where: _Where) -> Place:
+@contextmanager
+def _pod(checkout: Checkout, where: _Where) -> Iterator[Place]:
     progress = make_progress()
     target = target_for(checkout, progress, where.target, start=False)
     cluster = Cluster(target)
+    namespace, name = _found(cluster, target, checkout, where)
+    if target.ours:
+        yield pod_place(cluster, ensure_engine(checkout, progress), namespace, name)
+        return
+    stack = lifecycle.find(target, checkout, namespace.removeprefix(checkout.namespace("")))
+    pod = cluster.pod(namespace, name)
+    if stack is None or pod is None:
+        raise NotReady("the pod is in no stack of this checkout, and beside another's none is made", where=f"{namespace}/{name}", todo="mailgale stack up")
+    with remote_place(stack, pod, checkout, progress) as place:
+        yield place
+
+
+def _found(cluster: Cluster, target: Target, checkout: Checkout, where: _Where) -> tuple[str, str]:
+    """Namespace and name of the pod that is meant."""
     namespace, _, pod = (where.pod or "").rpartition("/")
     spaces = [namespace] if namespace else lifecycle.deployed(target, checkout)
     if not pod:
@@ -148,7 +169,7 @@ def _pod(checkout: Checkout, where: _Where) -> Place:
         found = [(s, pod) for s in spaces if cluster.pod(s, pod) is not None]
     if not found:
         raise NotReady(f"no {'pod ' + pod if pod else 'ready ' + _POD_COMPONENT + ' pod'}", where=", ".join(spaces) or "no stack", todo="mailgale stack status")
-    return pod_place(cluster, ensure_engine(checkout, progress), *found[0])
+    return found[0]
 
 
 @contextmanager

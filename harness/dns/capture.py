@@ -69,13 +69,21 @@ def packet_socket(interface: str, port: int, *, buffer: int = _BUFFER) -> socket
         raise NotReady("capturing packets needs root (CAP_NET_RAW)") from error
     try:
         _attach(made, _filter(port))
-        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
+        _hold(made, buffer)
         made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         _bind(made, socket.if_nametoindex(interface) if interface else 0)
     except OSError as error:
         made.close()
         raise NotReady(f"cannot capture: {error.strerror}", where=interface or "all interfaces") from error
     return made
+
+
+def _hold(made: socket.socket, buffer: int) -> None:
+    """As much as is asked for, or where that is not allowed (no CAP_NET_ADMIN) as much as the kernel gives anyone; drops are counted either way."""
+    try:
+        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
+    except PermissionError:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
 
 
 def _attach(made: socket.socket, program: list[tuple[int, int, int, int]]) -> None:

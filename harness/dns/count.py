@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import dns.exception
 import dns.name
 
 from harness.dns.capture import capturing
-from harness.dns.decode import decode
+from harness.dns.decode import Decoded, decode
 from harness.dns.libcs import Program
 from harness.dns.netns import lab, run_inside, run_with_its_files
 from harness.dns.responder import Responder
@@ -22,6 +23,7 @@ from harness.errors import CommandFailed, UsageError
 from harness.model.dns import CaptureQuality
 from harness.model.dnstree import QueryTree, query_tree
 from harness.support.checkout import Checkout
+from harness.support.shell import Completed
 
 #: The talk's resolv.conf (T30).
 TALK_SEARCH = ("default.svc.cluster.local", "svc.cluster.local", "cluster.local", "test.example.com", "example.com")
@@ -29,12 +31,15 @@ TALK_SEARCH = ("default.svc.cluster.local", "svc.cluster.local", "cluster.local"
 TALK_QUERIES = {5: 12, 1: 2}
 _TALK_DOTS = 3
 #: Longer than glibc and musl take to give up on five search domains (5 s × 2 attempts each).
-_LOOKUP_S = 150.0
+LOOKUP_S = 150.0
 _HOST = re.compile(r"([A-Za-z0-9_-]+\.)+")
 _OPTION = re.compile(r"\bndots:\d+")
-_FILES = {"nsswitch.conf": "hosts: files dns\n", "hosts": "127.0.0.1 localhost\n::1 localhost\n"}
+_FILES = {"/etc/nsswitch.conf": "hosts: files dns\n", "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n"}
+_RESOLV = "/etc/resolv.conf"
 #: Variables of the caller's that would change the resolver (resolv.conf(5), gethostbyname(3)).
-_NEUTRAL = ("env", "-u", "RES_OPTIONS", "-u", "LOCALDOMAIN", "-u", "HOSTALIASES")
+UNSET = ("RES_OPTIONS", "LOCALDOMAIN", "HOSTALIASES")
+#: What became of a look-up's command, and what was captured meanwhile.
+Seen: TypeAlias = "tuple[Completed, Decoded]"
 _LAB_DATA = {"A": ["198.51.100.10"], "AAAA": ["2001:db8::10"]}
 
 
@@ -73,6 +78,8 @@ class Place:
     """Where look-ups are made: a network namespace and the resolver configuration that holds in it.
 
     :param mounts: mount namespace of the pod whose network it is, for programs of its image; None where there is none.
+    :param ask: makes a look-up in a place that cannot be entered from here (:mod:`harness.dns.remote`): program, case, files (path → text), directory for
+        its capture. :param bring: a program of this machine's as that place has it. None: the place is entered by ``namespace``.
     """
 
     namespace: Path
@@ -80,6 +87,8 @@ class Place:
     what: str
     interface: str = ""
     mounts: Path | None = None
+    ask: Callable[[Program, Case, Mapping[str, str], Path], Seen] | None = None
+    bring: Callable[[Program], Program] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,21 +137,27 @@ def count(place: Place, program: Program, case: Case, scratch: Path) -> Counted:
     :raises NotSupported: a program of the pod's own, and the place is no pod.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    for name, text in {**_FILES, "resolv.conf": place.config.text(case.ndots)}.items():
-        (scratch / name).write_text(text)
-    files = {f"/etc/{name}": scratch / name for name in (*_FILES, "resolv.conf")}
-    argv = [*_NEUTRAL, *program.command(case.family, case.name)]
-    with capturing(place.namespace, scratch / "lookup.pcap", interface=place.interface) as capture:
-        if program.of_the_pod:
-            done = run_with_its_files(place.namespace, place.mounts, argv, timeout_s=_LOOKUP_S)
-        else:
-            done = run_inside(place.namespace, argv, timeout_s=_LOOKUP_S, files=files)
-    seen = decode(capture)
+    files = {**_FILES, _RESOLV: place.config.text(case.ndots)}
+    done, seen = place.ask(program, case, files, scratch) if place.ask else _here(place, program, case, files, scratch)
     lines = tuple(done.stdout.split("\n"))
     if done.code not in (0, 2):
         raise CommandFailed(f"the look-up ended with {done.code}: {done.stderr.strip()[-300:]}", where=f"{case.libc} {case.name}")
     found = tuple(line for line in lines if line) if done.code == 0 else ()
     return Counted(case, query_tree(seen.records, case.name), seen.quality, found, "" if found else lines[0], place.config.search)
+
+
+def _here(place: Place, program: Program, case: Case, files: Mapping[str, str], scratch: Path) -> Seen:
+    """A look-up in a namespace of this machine."""
+    bound = {path: scratch / Path(path).name for path in files}
+    for path, text in files.items():
+        bound[path].write_text(text)
+    argv = ["env", *(f"--unset={name}" for name in UNSET), *program.command(case.family, case.name)]
+    with capturing(place.namespace, scratch / "lookup.pcap", interface=place.interface) as capture:
+        if program.of_the_pod:
+            done = run_with_its_files(place.namespace, place.mounts, argv, timeout_s=LOOKUP_S)
+        else:
+            done = run_inside(place.namespace, argv, timeout_s=LOOKUP_S, files=bound)
+    return done, decode(capture)
 
 
 def cases(names: Sequence[str], libcs: Sequence[str], ndots: Sequence[int], families: Sequence[str]) -> list[Case]:

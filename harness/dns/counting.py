@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +20,10 @@ from types import FrameType
 from harness.cluster.engine import Engine, answering
 from harness.dns.behaviours import Bench, measured
 from harness.dns.capture import Capture, capturing
+from harness.dns.chroots import stale
 from harness.dns.count import ResolverConfig
 from harness.dns.decode import Decoded, decode
+from harness.dns.joined import Reading, joined, read_all
 from harness.dns.pod import process_of
 from harness.dns.spec import CountSpec
 from harness.dns.totals import counts
@@ -30,11 +32,11 @@ from harness.kube.client import Cluster
 from harness.kube.objects import Pod
 from harness.model.dnsflow import PARTS, Layer, Watched, passed
 from harness.model.dnspurpose import Names
+from harness.stack.dnsservers import PART
 from harness.store.log import LogWriter
 from harness.support.clock import now_ns, wait_for
 
 LOG, FOLDER = "dns.log", "dns"
-PART = "mailgale.dev/part"
 #: A layer is quiet when nothing but probes passed it for so long before the end.
 _QUIET_NS = 1_000_000_000
 _PARENT_EVERY_S = 1.0
@@ -48,6 +50,7 @@ class Subject:
     watched: Watched
     process: Path
     config: ResolverConfig
+    chroot: str = ""  #: why its Postfix goes by another resolv.conf, "" where it does not
 
     @property
     def namespace(self) -> Path:
@@ -74,10 +77,10 @@ def _subject(engine: Engine, pod: Pod) -> Subject:
     layer = PARTS.get(pod.labels.get(PART, ""), Layer.APPLICATION)
     process = process_of(engine, pod)
     try:
-        text = (process / "root" / "etc" / "resolv.conf").read_text()
+        text, chroot = (process / "root" / "etc" / "resolv.conf").read_text(), stale(process / "root")
     except OSError as error:
         raise NotSupported(f"pod {pod.name} cannot be reached from this machine: {error.strerror}") from error
-    return Subject(pod, Watched(pod.name, pod.component, layer, frozenset(pod.ips)), process, ResolverConfig.parse(text))
+    return Subject(pod, Watched(pod.name, pod.component, layer, frozenset(pod.ips)), process, ResolverConfig.parse(text), chroot)
 
 
 class Counting:
@@ -91,7 +94,8 @@ class Counting:
         engine = answering()
         if engine is None:
             raise NotReady("no container engine answers, so the pods' networks cannot be entered")
-        self.subjects = subjects(Cluster(spec.target()), engine, spec.namespace, spec.capture)
+        self._cluster = Cluster(spec.target())
+        self.subjects = subjects(self._cluster, engine, spec.namespace, spec.capture)
         search = next((s.config.search for s in self.subjects if s.watched.layer is Layer.APPLICATION), ())
         self._names = Names(spec.namespace, spec.cluster_domain, search)
 
@@ -106,13 +110,17 @@ class Counting:
         with ExitStack() as open_:
             captures = [(s, open_.enter_context(capturing(s.namespace, folder / f"{s.pod.name}.pcap"))) for s in self.subjects]
             begin = now_ns()
+            first = read_all(self._cluster, self._pods)
             stop.wait(self.spec.baseline_s)
             Path(self.spec.ready).touch()
             self._wait(stop)
             waited, quiet = self._quiet([c for s, c in captures if s.watched.layer is Layer.APPLICATION])
+            last = read_all(self._cluster, self._pods)
             end = now_ns()
         self._log.event("dns_window", begin=begin, end=end, baseline_s=self.spec.baseline_s, waited_s=round(waited, 1), quiet=quiet)
-        self._count([(s, c, decode(c)) for s, c in captures], begin, end)
+        decoded = [(s, c, decode(c)) for s, c in captures]
+        self._count(decoded, begin, end)
+        self._join(decoded, first, last)
 
     def _look_ups(self) -> None:
         bench = Bench(
@@ -147,17 +155,28 @@ class Counting:
         return (now_ns() - begin) / 1e9, True
 
     def _count(self, seen: Sequence[tuple[Subject, Capture, Decoded]], begin: int, end: int) -> None:
-        clients = {address: s.watched.layer.value for s, _, _ in seen for address in s.watched.addresses}
+        clients = _clients(s for s, _, _ in seen)
         for subject, capture, decoded in seen:
             self._one(subject, capture, decoded, begin, end, clients)
             self._log.flush()
+
+    def _join(self, seen: Sequence[tuple[Subject, Capture, Decoded]], first: Mapping[str, Reading], last: Mapping[str, Reading]) -> None:
+        """The servers' own counters beside the captures."""
+        clients = _clients(s for s, _, _ in seen)
+        for pod, records in ((s.watched, decoded.records) for s, _, decoded in seen if s.pod.name in first):
+            found = joined(pod, records, first[pod.pod], last[pod.pod], clients)
+            self._log.event("dns_counted", pod=pod.pod, component=pod.component, layer=pod.layer.value, **found)
+
+    @property
+    def _pods(self) -> list[Pod]:
+        return [s.pod for s in self.subjects]
 
     def _one(self, subject: Subject, capture: Capture, decoded: Decoded, begin: int, end: int, clients: dict[str, str]) -> None:
         pod, config = subject.watched, subject.config
         about = {"pod": pod.pod, "component": pod.component, "layer": pod.layer.value}
         self._log.event(
             "dns_capture", **about, uid=subject.pod.uid, addresses=sorted(pod.addresses), file=f"{FOLDER}/{capture.path.name}", search=list(config.search),
-            nameservers=list(config.nameservers), options=list(config.options), messages=len(decoded.records), **asdict(decoded.quality),
+            nameservers=list(config.nameservers), options=list(config.options), chroot=subject.chroot, messages=len(decoded.records), **asdict(decoded.quality),
         )
         own = (f"{self.spec.cluster_domain}.",) if pod.layer is Layer.CLUSTER else ()
         flow = passed(pod, decoded.records, begin_ns=begin, end_ns=end, clients=clients, own_zones=own)
@@ -167,6 +186,11 @@ class Counting:
         )
         for row in counts(pod, decoded.records, self._names, clients, begin_ns=begin, end_ns=end):
             self._log.event("dns_count", **about, **row)
+
+
+def _clients(subjects: Iterable[Subject]) -> dict[str, str]:
+    """Address → layer of every captured pod."""
+    return {address: s.watched.layer.value for s in subjects for address in s.watched.addresses}
 
 
 def _stop_on_signals() -> threading.Event:

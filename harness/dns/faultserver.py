@@ -1,6 +1,7 @@
 """The fault proxy as a server of its own, told its rules while it runs: ``python3 -m harness.dns.faultserver``.
 
-Environment: ``UPSTREAM`` (IPv4 address of the real resolver, ``:PORT`` if not 53), ``PORT`` (53), ``CONTROL`` (9353). Without rules it only passes on.
+Environment: ``UPSTREAM`` (IPv4 address of the real resolver, ``:PORT`` if not 53), ``PORT`` (53), ``CONTROL`` (9353), ``RULES`` (a list of rules as
+JSON that hold from the begin; none). Without rules it only passes on.
 
 ``GET /counters`` on the control port answers JSON: ``seen``, ``passed``, ``unanswered`` and, for each rule since it was set, ``picked`` and ``struck``
 (``rules``), with the sum of all rules that were (``struck``). ``PUT /rules`` takes a list of rules, on loopback only; a rule that cannot be is refused with
@@ -107,10 +108,10 @@ class _Control(ThreadingHTTPServer):
         super().server_bind()
 
 
-def serve(upstream: tuple[str, int], port: int, control: int, stop: threading.Event) -> None:
+def serve(upstream: tuple[str, int], port: int, control: int, stop: threading.Event, rules: Sequence[Rule] = ()) -> None:
     """Pass on until ``stop`` is set. Raises OSError when a port cannot be had."""
     udp, tcp = _sockets(port)
-    with fault_proxy(FaultProxy(upstream), udp, tcp) as proxy, _Control(("::", control), _handler(Controlled(proxy))) as http_server:
+    with fault_proxy(FaultProxy(upstream, rules), udp, tcp) as proxy, _Control(("::", control), _handler(Controlled(proxy))) as http_server:
         threading.Thread(target=http_server.serve_forever, name="control", daemon=True).start()
         stop.wait()
         http_server.shutdown()
@@ -144,7 +145,7 @@ def _control_port() -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """See the module. Exit code 0, 1 when the rules were refused, 2 for a wrong command."""
+    """See the module. Exit code 0, 1 when the rules were refused, 2 for a wrong command or environment."""
     if argv:
         if argv[0] not in ("rules", "counters") or len(argv) != 1 + (argv[0] == "rules"):
             sys.stderr.write("usage: faultserver [rules JSON | counters]\n")
@@ -152,11 +153,16 @@ def main(argv: Sequence[str]) -> int:
         status, text = ask("PUT", "/rules", argv[1]) if argv[0] == "rules" else ask("GET", "/counters")
         sys.stdout.write(text + "\n")
         return 0 if status == http.HTTPStatus.OK else 1
+    try:
+        rules = [rule_of(r) for r in json.loads(os.environ.get("RULES") or "[]")]
+    except (ValueError, TypeError, UsageError) as error:
+        sys.stderr.write(f"RULES: {error}\n")
+        return 2
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     address, _, port = os.environ["UPSTREAM"].partition(":")
-    serve((address, int(port or 53)), int(os.environ.get("PORT", "53")), _control_port(), stop)
+    serve((address, int(port or 53)), int(os.environ.get("PORT", "53")), _control_port(), stop, rules)
     return 0
 
 

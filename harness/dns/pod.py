@@ -2,7 +2,7 @@
 
 A kind node is a container here, so the namespaces of its pods can be entered without a change to the pod: look-ups run with
 this machine's C libraries, in the pod's network, with the pod's resolv.conf. On other targets nothing of that can be reached:
-NotSupported. Sources: ctr(8) of containerd, proc(5), namespaces(7).
+NotSupported (but see :mod:`harness.dns.remote`). Sources: ctr(8) of containerd, proc(5), namespaces(7).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def pod_place(cluster: Cluster, engine: Engine, namespace: str, name: str) -> Pl
     :raises UsageError: there is no such pod, or it is on its node's network: its queries are not its own there.
     :raises NotReady: it has no running container.
     """
-    if cluster.target.kind != "kind":
+    if not cluster.target.ours:
         raise NotSupported(f"the nodes of {cluster.target.name} are not on this machine, so its pods' network cannot be entered")
     pod = cluster.pod(namespace, name)
     if pod is None:

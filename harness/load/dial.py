@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from harness.load.messages import Mail
 from harness.load.mta import Host, Link
 from harness.load.params import Params
 from harness.load.spec import LoadSpec
-from harness.load.stats import Stats
+from harness.mail.options import PLAIN_MAIL
 from harness.mail.replies import RecipientResult, of_loss
-from harness.mail.smtp import Endpoint, Envelope, SessionOptions, SmtpSession, Timings, start
+from harness.mail.smtp import Endpoint, Envelope, MailOptions, SessionOptions, SmtpSession, Timings, start
 from harness.mail.tls import client_context
-from harness.model.outcome import Outcome, Proto, Stage
+from harness.model.outcome import MailFlag, Outcome, Proto, Stage
 from harness.support.clock import now_ns
 
 
@@ -30,6 +31,7 @@ class Dialler:
             params.seconds(wait_s, spec.time_scale) for wait_s in (params.connect_wait_s, params.step_wait_s, params.dot_wait_s)
         )
         self._by_proto: dict[Proto, _Steps] = {}
+        self._wanted = Wanted.of(params)
         self._targets: dict[tuple[str, int], tuple[Endpoint, SessionOptions]] = {}
 
     def mx(self, link: Link) -> None:
@@ -63,19 +65,49 @@ class Dialler:
     def _steps(self, proto: Proto) -> _Steps:
         made = self._by_proto.get(proto)
         if made is None:
-            made = self._by_proto[proto] = _Steps(self._host.stats, proto.name.lower())
+            made = self._by_proto[proto] = _Steps(self._host, proto.name.lower(), self._wanted)
         return made
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What the scenario asks for beside plain mail.
+
+    :param extensions: of SMTP, of which an event tells that a server does not offer them.
+    """
+
+    extensions: frozenset[str] = frozenset()
+    notify: str = ""
+    ret: str = ""
+
+    @classmethod
+    def of(cls, params: Params) -> Wanted:
+        """From a scenario's parameters."""
+        shares = {"SMTPUTF8": params.smtputf8_share, "DSN": params.dsn_share}
+        return cls(frozenset(name for name, share in shares.items() if share), params.dsn_notify, params.dsn_ret)
+
+    def options(self, flags: int, envid: str) -> MailOptions:
+        """Of a mail with these flags; ``envid`` comes back in what is reported of it."""
+        utf8 = bool(flags & MailFlag.SMTPUTF8)
+        if flags & MailFlag.DSN:
+            return MailOptions(eight_bit=utf8, smtputf8=utf8, ret=self.ret, envid=envid, notify=self.notify)
+        return MailOptions(eight_bit=True, smtputf8=True) if utf8 else PLAIN_MAIL
+
+
 class _Steps:
-    """The timings of one protocol's steps, looked up once."""
+    """What the sessions of one protocol share: the timings of its steps, looked up once, and what is asked of servers."""
 
-    __slots__ = ("connect", "dot", "envelope", "mail", "proto")
+    __slots__ = ("_host", "connect", "dot", "envelope", "mail", "proto", "wanted")
 
-    def __init__(self, stats: Stats, proto: str) -> None:
-        self.proto = proto
-        self.connect, self.envelope = stats.timing(proto, "connect"), stats.timing(proto, "envelope")
-        self.dot, self.mail = stats.timing(proto, "dot"), stats.timing(proto, "mail")
+    def __init__(self, host: Host, proto: str, wanted: Wanted) -> None:
+        self._host, self.proto, self.wanted = host, proto, wanted
+        timing = host.stats.timing
+        self.connect, self.envelope, self.dot, self.mail = (timing(proto, step) for step in ("connect", "envelope", "dot", "mail"))
+
+    def greeted(self, offered: Mapping[str, str]) -> None:
+        """A server has named its extensions."""
+        for extension in self.wanted.extensions - offered.keys():
+            self._host.ledger.not_offered(self.proto, extension)
 
 
 class _Outlet:
@@ -127,6 +159,8 @@ class _Outlet:
         """The session may send."""
         self._ready = True
         self._steps.connect.add(now_ns() - self._begun_ns)
+        if self._steps.wanted.extensions:
+            self._steps.greeted(session.extensions)
         if self._link.closed:
             session.abort()
         else:
@@ -164,7 +198,9 @@ class _Outlet:
     def _envelope(self, mail: Mail) -> Envelope:
         messages = self._host.messages
         sender, recipients = messages.addresses(mail)
-        return Envelope(sender, recipients, partial(messages.wire, mail), mail, ready=messages.ready)
+        wanted, ready = self._steps.wanted, messages.ready
+        options = wanted.options(mail.flags, messages.trace(mail)) if wanted.extensions else PLAIN_MAIL
+        return Envelope(sender, recipients, partial(messages.wire if ready else messages.render, mail), mail, options, ready)
 
     def _time_mail(self, mail: Mail, results: Sequence[RecipientResult], now: int) -> None:
         bad = next((r for r in results if r.outcome is not Outcome.OK), None) if len(results) > 1 or results[0].outcome is not Outcome.OK else None

@@ -69,7 +69,7 @@ class Engine:
         self.dialler = Dialler(self.host, spec, params, dict(accounts))
         self.elastic = self._elastic()
         self.open_loops = self._open_loops()
-        self.readers = Readers(self.host, spec, params, accounts, self.sightings)
+        self.readers = Readers(self.host, spec, params, accounts, self.sightings, tuple(i.number for i in self.outside.users))
         self.sightings.mailboxes = self.readers.watched
         self.phase, self._stop, self._deadline_ns = "warmup", asyncio.Event(), 0
         self._cpu_before_s = time.process_time()
@@ -238,5 +238,7 @@ def _require(spec: LoadSpec, params: Params, accounts: Sequence[tuple[str, str]]
             spec.source_for(host, 0)
     if not accounts:
         raise UsageError("there are no users to send mail to", where="load spec", todo="give 'users' or 'user_file'")
+    if crowded := params.crowded(len(accounts)):
+        raise UsageError(crowded, where="load.params", todo="fewer readers, or more users")
     if not any(wants.values()):
         raise UsageError(f"the scenario '{spec.scenario}' has no population: nothing would be sent", where="load.params")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from harness.load.imap_changes import Changes
 from harness.load.params import MARKS
 from harness.load.reader import Reader
 from harness.load.sightings import Sightings
@@ -21,12 +22,13 @@ TRACE = "(UID BODY.PEEK[HEADER.FIELDS (X-MAILGALE-TRACE)])"
 class ImapUser:
     """Logs in, looks for new mail and reads some of it with pauses, logs out; again and again.
 
-    Of what it reads it marks ``flag_share``; a mark that the server said OK to is an event ``flagged`` and has to stay.
+    Of what it reads it marks ``flag_share``; a mark that the server said OK to is an event ``flagged`` and has to stay. See
+    :mod:`harness.load.imap_changes` for what it deletes, moves and appends.
     """
 
     def __init__(self, reader: Reader, sightings: Sightings) -> None:
         self._reader, self._sightings, self._next_uid, self._validity = reader, sightings, 1, 0
-        self._share = reader.params.flag_share
+        self._share, self._changes = reader.params.flag_share, Changes(reader)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -39,6 +41,7 @@ class ImapUser:
         try:
             for _ in range(STEPS_PER_SESSION):
                 await self._look(client)
+                await self._changes.append(client)
                 await reader.think()
             await reader.op(UserOp.LOGOUT, client.logout())
         finally:
@@ -46,7 +49,7 @@ class ImapUser:
 
     async def _look(self, client: ImapClient) -> None:
         reader = self._reader
-        box = await reader.op(UserOp.SELECT, client.select("INBOX", read_only=not self._share))
+        box = await reader.op(UserOp.SELECT, client.select("INBOX", read_only=not (self._share or self._changes.wanted)))
         if box.uidvalidity != self._validity:
             self._validity, self._next_uid = box.uidvalidity, 1
             reader.validity(box.uidvalidity)
@@ -57,16 +60,21 @@ class ImapUser:
         for uid in uids:
             found = await reader.op(UserOp.FETCH, client.fetch(str(uid), "(UID FLAGS BODY.PEEK[])", uid=True), octets)
             self._next_uid = uid + 1
-            if self._share and reader.chance(self._share):
-                await self._mark(client, uid, found)
+            ours = self._ours(uid, found) if self._share or self._changes.wanted else None
+            if ours is not None and self._share and reader.chance(self._share):
+                await self._mark(client, uid, ours)
+            if ours is not None:
+                await self._changes.read(client, uid, ours)
 
-    async def _mark(self, client: ImapClient, uid: int, found: Sequence[Fetched]) -> None:
-        """Mark one mail; only what the server has acknowledged is a promise."""
+    def _ours(self, uid: int, found: Sequence[Fetched]) -> int | None:
+        """The number of the mail that was read; None when it is none of this load's."""
         numbers = [self._sightings.number_of(v) for mail in found if mail.uid == uid for v in trace_values(mail)]
-        ours = next((n for n in numbers if n is not None), None)
-        if ours is not None:
-            await self._reader.op(UserOp.STORE, client.store(str(uid), "+FLAGS.SILENT", MARKS, uid=True))
-            self._reader.flagged(ours, uid, self._validity, MARKS)
+        return next((n for n in numbers if n is not None), None)
+
+    async def _mark(self, client: ImapClient, uid: int, mail: int) -> None:
+        """Mark one mail; only what the server has acknowledged is a promise."""
+        await self._reader.op(UserOp.STORE, client.store(str(uid), "+FLAGS.SILENT", MARKS, uid=True))
+        self._reader.flagged(mail, uid, self._validity, MARKS)
 
 
 class Watcher:

@@ -40,7 +40,9 @@ _READY_S = 90.0
 _COLLECT_S = 60.0
 
 _EVERY_S = 0.5
-_LOG_LINES = 25
+_LOG_LINES = 400
+_SHOWN = 25
+_COMPLAINTS = ("/ERROR/", "/CRITICAL/")
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -70,7 +72,7 @@ class ClusterLoad:
         except NotReady:
             raise NotReady(f"the load has not ended after {deadline_s:.0f} s", where=self.stack.namespace) from None
         if code:
-            raise CommandFailed(f"the load ended with code {code}: {self._told(pods.MASTER)}", where=f"{self.stack.namespace}/{pods.MASTER}")
+            raise CommandFailed(f"the load ended with code {code}: {_complaint(self._told(pods.MASTER))}", where=f"{self.stack.namespace}/{pods.MASTER}")
         return int(code or 0)
 
     def stop(self) -> None:
@@ -232,6 +234,12 @@ def _node(load: ClusterLoad, keeper: str) -> str:
     if found is None or not found.node:
         raise NotReady(f"{keeper} is gone: {describe(load.stack.cluster, load.stack.namespace)}", where=load.stack.namespace)
     return found.node
+
+
+def _complaint(log: str) -> str:
+    """What Locust complained of; its tables of statistics, which come last, only where it did not."""
+    lines = log.splitlines()
+    return "\n".join([line for line in lines if any(level in line for level in _COMPLAINTS)][:_SHOWN] or lines[-_SHOWN:])
 
 
 def _exit_code(pod: Pod) -> int:

@@ -40,6 +40,7 @@ class Ledger:
         self._later: list[Callable[[], None]] = []
         self._scheduled = False
         self._replies: set[tuple[int, str, int, str]] = set()
+        self._lacking: set[tuple[str, str]] = set()
         self._last: RecipientResult | None = None
         self.failed: OSError | None = None
         self.on_failure: Callable[[], None] = lambda: None
@@ -77,7 +78,7 @@ class Ledger:
         self._dones += pack_done(mail, t, rcpt, attempt, proto, outcome, stage, deferral, code, pack_enhanced(enhanced))
         if result is not self._last:  # equal replies share one result
             self._last = result
-            if code:
+            if code or enhanced:
                 self._reply(result)
         if not self._scheduled:
             self._schedule()
@@ -90,12 +91,18 @@ class Ledger:
     def _reply(self, result: RecipientResult) -> None:
         """Keep the text of the first reply of each kind; an acknowledgement's text holds a queue ID and makes no kind of its own."""
         _, stage, code, enhanced, deferral, text = result
-        kind = (code, enhanced, int(stage), text[:24] if code >= 300 else "")
+        kind = (code, enhanced, int(stage), text[:24] if code >= 300 or not code else "")
         if kind not in self._replies and len(self._replies) < REPLY_KINDS_MAX:
             self._replies.add(kind)
             self.event(
                 "reply", code=code, enhanced=enhanced, stage=stage.name.lower(), text=text[:500], deferral=deferral.name.lower()
             )
+
+    def not_offered(self, proto: str, extension: str) -> None:
+        """Say once that a server does not offer what the scenario would use."""
+        if (proto, extension) not in self._lacking:
+            self._lacking.add((proto, extension))
+            self.event("not_offered", proto=proto, extension=extension)
 
     def event(self, kind: str, **fields: Any) -> None:
         """A JSON event."""

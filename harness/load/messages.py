@@ -18,8 +18,12 @@ from harness.model.outcome import MailFlag, Population
 from harness.model.zipf import Zipf, domain
 
 _MASK = (1 << 64) - 1
+#: Keeps the draws of extensions apart from the others of a mail.
+_EXTENSIONS = 7
 INTERNET_PER_DOMAIN = 25
 _CLEAN = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]+")
+#: What an internationalised sender's local part ends in, and the name in its header.
+UTF8_LOCAL, UTF8_NAME = ".grüße", "Jörg Großmann 東京"
 Draws = NDArray[np.uint64]
 
 
@@ -87,6 +91,7 @@ class Messages:
         self._ready = False
         self._senders: list[str] = []
         self._senders_bytes: list[bytes] = []
+        self._senders_utf8: list[bytes] = []
         self._bytes = [a.encode() for a in self.recipients]
         self._seed, self._params, self._prefix = seed, params, prefix.encode()
         self._templates = templates(seed, params)
@@ -94,6 +99,7 @@ class Messages:
         self._weights_sum = sum(self._weights)
         self._of_seed = b" of seed %d" % seed
         self._filtered = params.gtube_share + params.eicar_share
+        self._asking = params.smtputf8_share + params.dsn_share
         self._last = numbers_from
         self._date, self._date_at = b"", -1
 
@@ -105,6 +111,7 @@ class Messages:
     @senders.setter
     def senders(self, addresses: list[str]) -> None:
         self._senders, self._senders_bytes = addresses, [a.encode() for a in addresses]
+        self._senders_utf8 = [internationalised(a).encode() for a in addresses]
         self._ready = all(_CLEAN.fullmatch(a) for a in (*self._bytes, *self._senders_bytes))
 
     def make(self, population: Population, index: int, sender: int, due_ns: int) -> Mail:
@@ -113,7 +120,8 @@ class Messages:
         template = self._template(population, draw & 0xFFFFFFFF)
         rcpts, flags = self._rcpts(population, draw >> 32, scramble(draw, 1))
         self._last += 1
-        return Mail(self._last, population, index, sender, rcpts, due_ns, template, template.flags | flags)
+        flags |= template.flags | (self._extensions(population, index) if self._asking else 0)
+        return Mail(self._last, population, index, sender, rcpts, due_ns, template, flags)
 
     def make_many(self, population: Population, first: int, count: int, sender: int, due_ns: int) -> list[Mail]:
         """``count`` times :meth:`make`, from the ``first``-th on, several times as fast."""
@@ -126,10 +134,24 @@ class Messages:
         to = self._rcpts_many(population, high, picks)
         number = self._last + 1
         self._last += count
+        more = [self._extensions(population, first + k) for k in range(count)] if self._asking else [0] * count
         return [
-            Mail(number + k, population, first + k, sender, rcpts, due_ns, template, template.flags | flags)
+            Mail(number + k, population, first + k, sender, rcpts, due_ns, template, template.flags | flags | more[k])
             for k, (template, (rcpts, flags)) in enumerate(zip(chosen, to, strict=True))
         ]
+
+    def own(self, index: int, sender: int, rcpt: int, due_ns: int) -> Mail:
+        """A mail that a user puts into a mailbox of his own; nothing for a filter in it."""
+        draw = scramble(self._seed, Population.APPENDER, index)
+        template = self._templates[scramble(draw, 2) % (len(self._templates) - 2)]
+        self._last += 1
+        return Mail(self._last, Population.APPENDER, index, sender, [rcpt], due_ns, template)
+
+    def _extensions(self, population: Population, index: int) -> int:
+        """Which extensions of SMTP a mail asks for; draws of their own, so that a mail is otherwise the same with and without."""
+        draw, params = scramble(self._seed, population, index, _EXTENSIONS), self._params
+        utf8 = MailFlag.SMTPUTF8 if (draw & 0xFFFFFFFF) < params.smtputf8_share * (1 << 32) else 0
+        return utf8 | (MailFlag.DSN if draw >> 32 < params.dsn_share * (1 << 32) else 0)
 
     def _rcpts_many(self, population: Population, draws: list[int], picks: Draws) -> list[tuple[list[int], int]]:
         if len(self._weights) == 1 and population is not Population.SUBMITTER:
@@ -144,9 +166,8 @@ class Messages:
     def render(self, mail: Mail) -> bytes:
         """The mail's octets, CRLF line ends, dots not stuffed."""
         trace = b"%b%d" % (self._prefix, mail.number)
-        return b"From: <%b>\r\nTo: %b\r\nDate: %b\r\nMessage-ID: <%b@mailgale.example.net>\r\nX-Mailgale-Trace: %b\r\n%b\r\n%b" % (
-            self._senders_bytes[mail.sender], self._to(mail.rcpts), self._now(),
-            trace, trace, mail.template.head, mail.template.finish(self._tail(mail)),
+        return b"From: %b\r\nTo: %b\r\nDate: %b\r\nMessage-ID: <%b@mailgale.example.net>\r\nX-Mailgale-Trace: %b\r\n%b\r\n%b" % (
+            self._from(mail), self._to(mail.rcpts), self._now(), trace, trace, mail.template.head, mail.template.finish(self._tail(mail)),
         )
 
     @property
@@ -155,18 +176,34 @@ class Messages:
         return self._ready
 
     def wire(self, mail: Mail) -> bytes:
-        """The mail's octets with dots stuffed; bodies were when the templates were made, and no header line begins with a dot."""
+        """The mail's octets with dots stuffed; bodies were when the templates were made, and no header line begins with a dot.
+
+        Only where :attr:`ready`; else whoever sends it stuffs it himself, see :meth:`render`.
+        """
         trace = b"%b%d" % (self._prefix, mail.number)
         template = mail.template
-        return b"From: <%b>\r\nTo: %b\r\nDate: %b\r\nMessage-ID: <%b@mailgale.example.net>\r\nX-Mailgale-Trace: %b\r\n%b\r\n%b%b\r\n%b" % (
-            self._senders_bytes[mail.sender], self._to(mail.rcpts), self._now(), trace, trace, template.head, template.stuffed,
-            template.tail(self._tail(mail)), template.after,
+        return b"From: %b\r\nTo: %b\r\nDate: %b\r\nMessage-ID: <%b@mailgale.example.net>\r\nX-Mailgale-Trace: %b\r\n%b\r\n%b%b\r\n%b" % (
+            self._from(mail) if self._asking else b"<%b>" % self._senders_bytes[mail.sender],
+            self._to(mail.rcpts), self._now(), trace, trace, template.head, template.stuffed, template.tail(self._tail(mail)), template.after,
         )
 
     def addresses(self, mail: Mail) -> tuple[bytes, list[bytes]]:
         """Envelope sender, and the recipients that are left."""
         known = self._bytes
-        return self._senders_bytes[mail.sender], [known[r] for r in mail.rcpts]
+        return self._sender(mail) if self._asking else self._senders_bytes[mail.sender], [known[r] for r in mail.rcpts]
+
+    def trace(self, mail: Mail) -> str:
+        """The value of the mail's trace header."""
+        return f"{self._prefix.decode()}{mail.number}"
+
+    def _sender(self, mail: Mail) -> bytes:
+        """Envelope sender. A submitting user has no other address than the one he logs in with."""
+        utf8 = mail.flags & MailFlag.SMTPUTF8 and mail.population is not Population.SUBMITTER
+        return (self._senders_utf8 if utf8 else self._senders_bytes)[mail.sender]
+
+    def _from(self, mail: Mail) -> bytes:
+        name = UTF8_NAME.encode() + b" " if mail.flags & MailFlag.SMTPUTF8 else b""
+        return b"%b<%b>" % (name, self._sender(mail))
 
     def _to(self, rcpts: list[int]) -> bytes:
         return b"<%b>" % self._bytes[rcpts[0]] if len(rcpts) == 1 else b",\r\n ".join([b"<%b>" % self._bytes[r] for r in rcpts])
@@ -233,6 +270,12 @@ class Messages:
             self._date_at = second
             self._date = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(second)).encode()
         return self._date
+
+
+def internationalised(address: str) -> str:
+    """``address`` with a local part in UTF-8 (RFC 6531)."""
+    local, _, host = address.rpartition("@")
+    return f"{local}{UTF8_LOCAL}@{host}"
 
 
 def outside_addresses(domains: tuple[str, ...], zipf_domains: int = 0) -> list[str]:

@@ -295,7 +295,7 @@ class Link:
         if result.outcome is Outcome.INFO:
             counts.undetermined += 1
             return True
-        if result.code >= 500 and result.stage > Stage.BANNER:  # a 5xx greeting defers: postconf(5) smtp_skip_5xx_greeting
+        if result.permanent and result.stage > Stage.BANNER:  # a 5xx greeting defers: postconf(5) smtp_skip_5xx_greeting
             counts.rejected += 1
             return False
         if result.code >= 400:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,10 @@ from harness.errors import UsageError
 
 #: What an IMAP user marks a mail with.
 MARKS = ("\\Flagged", "\\Seen")
+#: Where users move mail to, and where they put mail of their own.
+ARCHIVE, SENT = "Archive", "Sent"
+#: RFC 3461 section 4.1; NEVER stands alone.
+_NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Params:
     :param size_tail_share: mails from the Pareto tail with exponent ``size_tail_alpha``.
     :param recipients_max: a mail has 1 … this many recipients, one most often (shares 1/k²).
     :param gtube_share, eicar_share: mails that a filter must find (0 … 1).
+    :param smtputf8_share: of all mails, internationalised ones (RFC 6531, 6532): sender's address and header in UTF-8; recipients are where the
+        user file has such. They are sent with SMTPUTF8; where the server does not offer it they are not sent, which is a refusal (5.6.7)
+        that is not tried again.
+    :param dsn_share: of all mails, those that ask for delivery status notifications (RFC 3461), by ``dsn_notify`` (NEVER, or some of
+        SUCCESS,FAILURE,DELAY) and ``dsn_ret`` (FULL or HDRS). Where DSN is not offered they go without, and an event says so.
     :param probe_users: the first users get ordinary mail only, the others all the rest; 0: every mail goes to any user.
     :param steady_rate_per_s: ordinary mail to the probe users, open loop.
     :param steady_arrivals: ``constant``, ``poisson``, ``mmpp``, ``diurnal``, ``step`` or ``replay``.
@@ -46,6 +55,11 @@ class Params:
     :param sender_domains: so many domains of ordinary senders, drawn likewise, a sender keeps its own (0: one).
     :param imap_users, pop_users: closed-loop readers; ``think_s`` is their mean pause.
     :param flag_share: of the mails that IMAP users read, marked with \\Flagged and \\Seen (0 … 1); 0: mailboxes are opened read-only.
+    :param delete_share: of the mails that IMAP and POP3 users read, deleted at once (0 … 1): STORE and EXPUNGE, or DELE, which takes effect at
+        QUIT.
+    :param move_share: of those that IMAP users read, moved to ``ARCHIVE`` (RFC 6851); where MOVE is not offered they stay, and an event says so.
+        Whoever changes a mailbox has it for himself: with ``delete_share`` or ``move_share`` every reader needs an account of its own.
+    :param append_share: of the looks of IMAP users, those after which they put a mail of their own into ``SENT``: it counts as offered.
     :param watchers: IDLE connections, one on each of the first probe mailboxes.
     :param idle_users: further IDLE connections that only hold on.
     :param ipv6_share: senders with an IPv6 client address (0 … 1).
@@ -80,6 +94,10 @@ class Params:
     recipients_max: int = 3
     gtube_share: float = 0.0
     eicar_share: float = 0.0
+    smtputf8_share: float = 0.0
+    dsn_share: float = 0.0
+    dsn_notify: str = "FAILURE,DELAY"
+    dsn_ret: str = "HDRS"
     probe_users: int = 8
     steady_rate_per_s: float = 0.0
     steady_senders: int = 8
@@ -96,6 +114,9 @@ class Params:
     pop_users: int = 0
     think_s: float = 2.0
     flag_share: float = 0.0
+    delete_share: float = 0.0
+    move_share: float = 0.0
+    append_share: float = 0.0
     watchers: int = 0
     idle_users: int = 0
     ipv6_share: float = 0.25
@@ -113,7 +134,7 @@ class Params:
     def of(cls, given: Mapping[str, Any], *, where: str = "load.params") -> Params:
         """From a mapping.
 
-        :raises UsageError: an unknown name (with the nearest valid one), a wrong type, a share outside 0 … 1.
+        :raises UsageError: an unknown name (with the nearest valid one), a wrong type, a share outside 0 … 1, shares that exceed 1 together.
         """
         known = {f.name: f for f in dataclasses.fields(cls)}
         for name, value in given.items():
@@ -124,7 +145,17 @@ class Params:
                 )
             if wrong := problem(name, value):
                 raise UsageError(wrong, where=where)
-        return cls(**given)
+        made = cls(**given)
+        if made.delete_share + made.move_share > 1:
+            raise UsageError("'delete_share' and 'move_share' are more than 1 together", where=where)
+        return made
+
+    def crowded(self, accounts: int) -> str:
+        """Why ``accounts`` are too few for readers that change their mailboxes, as a sentence; "" when they are not."""
+        wanted = self.watchers + self.imap_users + self.pop_users
+        if not (self.delete_share or self.move_share) or wanted <= accounts:
+            return ""
+        return f"readers that delete or move need an account each: {wanted} with the watchers, but there are {accounts}"
 
     def account_of(self, user: int, accounts: int) -> int:
         """Which of ``accounts`` the reading user number ``user`` has."""
@@ -154,7 +185,16 @@ def problem(name: str, value: Any) -> str:
         good, wanted = isinstance(value, Mapping), "a mapping"
     if good and (name.endswith("_share") or name == "backoff_jitter"):
         good, wanted = value <= 1, "between 0 and 1"
+    if good and name in _WORDS:
+        good, wanted = _WORDS[name](value), _WANTED[name]
     return "" if good else f"'{name}' must be {wanted}, not {value!r}"
 
 
+def _notifies(value: str) -> bool:
+    words = value.split(",")
+    return value == "NEVER" or (set(words) <= _NOTIFY and len(words) == len(set(words)))
+
+
+_WORDS: Mapping[str, Callable[[str], bool]] = {"dsn_notify": _notifies, "dsn_ret": lambda value: value in ("FULL", "HDRS")}
+_WANTED = {"dsn_notify": "NEVER, or some of SUCCESS,FAILURE,DELAY", "dsn_ret": "FULL or HDRS"}
 PARAMETERS = frozenset(f.name for f in dataclasses.fields(Params))

@@ -1,6 +1,6 @@
-"""POP3 users: log in, list, read what is new, quit. Nothing is deleted, so that the census finds it.
+"""POP3 users: log in, list, read what is new, delete some of it where the scenario says so, quit.
 
-The unique ID of each mail of ours that was read is an event ``uidl``: it may never change (RFC 1939).
+A deletion takes effect when the server says +OK to QUIT (RFC 1939): ``deleting`` before DELE, ``expunged`` then; in between it is open. The unique ID of each mail of ours that was read is an event ``uidl``: it may never change (RFC 1939).
 """
 
 from __future__ import annotations
@@ -34,12 +34,23 @@ class PopUser:
             await reader.op(UserOp.LOGIN, client.login(reader.address, reader.password))
             listed = await reader.op(UserOp.UIDL, client.uidl())
             fresh = [(n, uid) for n, uid in sorted(listed.items()) if uid not in self._known]
-            for number, uid in fresh[:RETR_AT_ONCE]:
-                raw = await reader.op(UserOp.RETR, client.retr(number), len)
-                self._known.add(uid)
-                for value in traces(raw):
-                    if (mail := self._sightings.number_of(value)) is not None:
-                        reader.uidl(mail, uid)
+            deleted = [(mail, uid) for n, uid in fresh[:RETR_AT_ONCE] for mail in await self._read(client, n, uid)]
             await reader.op(UserOp.QUIT, client.quit())
+            for mail, uid in deleted:
+                reader.changes("expunged", mail, f"pop3:{uid}")
         finally:
             client.abort()
+
+    async def _read(self, client: PopClient, number: int, uid: str) -> list[int]:
+        """Read one message; its mail's number when it was marked for deletion."""
+        reader, share = self._reader, self._reader.params.delete_share
+        raw = await reader.op(UserOp.RETR, client.retr(number), len)
+        self._known.add(uid)
+        ours = [mail for value in traces(raw) if (mail := self._sightings.number_of(value)) is not None][:1]
+        for mail in ours:
+            reader.uidl(mail, uid)
+        if not (ours and share and reader.chance(share)):
+            return []
+        reader.changes("deleting", ours[0], f"pop3:{uid}")
+        await reader.op(UserOp.DELE, client.dele(number))
+        return ours

@@ -55,7 +55,7 @@ class Outside:
         domains = spec.internet_domains or ("example.net",)
         share = params.ipv6_share
         steady = params.steady_senders if params.steady_rate_per_s else 0
-        by_users = params.submit_rate_per_s or (params.messages and params.messages_by == "submission")
+        by_users = params.submit_rate_per_s or params.append_share or (params.messages and params.messages_by == "submission")
         submitters = len(accounts) if by_users else 0
         first = _outside_mtas(params)
         return cls(

@@ -6,7 +6,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from harness.load.mta import Host
 from harness.load.params import Params
@@ -25,15 +25,15 @@ class Reader:
     """One user's account and its record.
 
     :param number: index of its address in the log's recipients.
-    :param client: its simulated client address.
+    :param client: its simulated client address. :param sender: its number among the senders.
     """
 
     def __init__(
-        self, host: Host, spec: LoadSpec, params: Params, number: int, address: str, password: str, client: str, seed: str
+        self, host: Host, spec: LoadSpec, params: Params, number: int, address: str, password: str, client: str, seed: str, sender: int = 0
     ) -> None:
         self.host, self.spec, self.params = host, spec, params
         self.number, self.address, self.password, self.client = number, address, password, client
-        self._rng = random.Random(seed)
+        self.sender, self._rng = sender, random.Random(seed)
         self._lost_ns = self._failures = 0
         self._proto = Proto.IMAP
         self.connect_s = params.seconds(params.connect_wait_s, spec.time_scale)
@@ -63,7 +63,11 @@ class Reader:
 
     def chance(self, share: float) -> bool:
         """Whether a draw falls into ``share`` (0 … 1)."""
-        return self._rng.random() < share
+        return self.draw() < share
+
+    def draw(self) -> float:
+        """A number from 0 to below 1."""
+        return self._rng.random()
 
     def validity(self, uidvalidity: int) -> None:
         """Record the UIDVALIDITY that the INBOX was met with (RFC 9051 section 2.3.1.1)."""
@@ -76,6 +80,18 @@ class Reader:
     def uidl(self, mail: int, uidl: str) -> None:
         """Record the unique ID that POP3 gave a mail (RFC 1939, UIDL)."""
         self.host.ledger.event("uidl", mail=mail, mailbox=f"{self.address}/INBOX", uidl=uidl)
+
+    def changes(self, kind: str, mail: int, uid: str, **more: Any) -> None:
+        """Record that this user begins to change its mailbox (``deleting``, ``moving``), or that the server has said so (``expunged``, ``moved``).
+
+        It has reached the kernel when this returns, so the first byte of the change may go out.
+        :raises OSError: the log takes no more, so nothing must be changed.
+        """
+        ledger = self.host.ledger
+        ledger.event(kind, mail=mail, mailbox=f"{self.address}/INBOX", uid=uid, **more)
+        ledger.flush()
+        if ledger.failed is not None:
+            raise ledger.failed
 
     async def think(self) -> None:
         """Pause: exponential with the scenario's mean, at most ten times that."""

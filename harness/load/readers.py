@@ -1,8 +1,8 @@
 """Reading users: IMAP and POP3 sessions with think times, IDLE watchers on the probe mailboxes, IDLE crowds. Closed loop.
 
 Each operation is one USEROP row. A session that ends unasked is an event ``reader_lost``; the user comes back after a short wait,
-and the first login that works again is ``reader_back``. Users read, and mark what they have read
-where the scenario says so: nothing is deleted, so the census finds what was delivered.
+and the first login that works again is ``reader_back``. Users read, and mark, delete or move what they have read where the scenario says so:
+every change is on record before its first byte and when it ends, so the census knows what it need not find, and where it will.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ STOP_WAIT_S = 3.0
 
 
 class Readers:
-    """All readers of this engine. Watchers take the first accounts, users the following ones, round and round."""
+    """All readers of this engine. Watchers take the first accounts, users the following ones, round and round.
+
+    :param senders: the accounts' numbers as senders, where users put mail of their own into their mailboxes.
+    """
 
     def __init__(
-        self, host: Host, spec: LoadSpec, params: Params, accounts: Sequence[tuple[str, str]], sightings: Sightings
+        self, host: Host, spec: LoadSpec, params: Params, accounts: Sequence[tuple[str, str]], sightings: Sightings, senders: Sequence[int] = ()
     ) -> None:
         self._tasks: list[asyncio.Task[None]] = []
         self._host = host
@@ -39,7 +42,7 @@ class Readers:
         for i, n in users:
             if i % spec.engines != spec.engine - 1:
                 continue
-            reader = Reader(host, spec, params, n, *accounts[n], client(first + i), f"reader/{spec.seed}/{i}")
+            reader = Reader(host, spec, params, n, *accounts[n], client(first + i), f"reader/{spec.seed}/{i}", senders[n] if senders else 0)
             self.users.append(
                 ImapUser(reader, sightings) if i < params.imap_users
                 else PopUser(reader, sightings) if i < params.imap_users + params.pop_users else Watcher(reader)

@@ -9,7 +9,6 @@ What the load does meanwhile is read from ``load-<n>.log`` (events ``load_state`
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -21,6 +20,7 @@ from harness.errors import CommandFailed, NotReady, UsageError
 from harness.load.spec import PASSWORD_ENV, LoadSpec
 from harness.store.log import Damage, read_events
 from harness.support.checkout import Checkout
+from harness.support.shell import kill_group
 
 STOP_WAIT_S = 40.0
 
@@ -66,9 +66,7 @@ class LoadProcess:
                 with suppress(subprocess.TimeoutExpired):
                     self.process.wait(wait_s)
         finally:  # also when the wait is interrupted: nothing may go on sending
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            kill_group(self.process)
 
     def state(self) -> dict[str, Any]:
         """The last ``load_state`` or ``load_end`` in the log; empty before the first."""

@@ -18,7 +18,7 @@ class Transaction(Dialogue):
         self.started_ns = self.envelope_ns = self.handed_ns = self.ended_ns = 0
         self.mail = self.data = self.early = None
         self.rcpts, self.dots = [], []
-        self.handed = False
+        self.handed, self.unsent = False, None
 
 
 def checked(envelope: Envelope) -> Envelope:

@@ -14,7 +14,7 @@ from harness.mail.commands import Transaction, block, checked, head, message, ne
 from harness.mail.link import Endpoint, Link
 from harness.mail.opening import Opening
 from harness.mail.options import PLAIN_MAIL, Envelope, Handler, SessionOptions
-from harness.mail.replies import settle, taken
+from harness.mail.replies import NO_SMTPUTF8, settle, taken
 from harness.mail.wire import Reply, ReplyReader
 
 CHUNK_OCTETS = 65536
@@ -208,7 +208,8 @@ class Exchange(Link):
 
     def _not_sent(self, tx: Transaction) -> None:
         if self._tx is tx and not self.ended:
-            self._settled("the server does not announce SMTPUTF8, so this mail was not sent (RFC 6531)")
+            tx.unsent = NO_SMTPUTF8
+            self._settled()
 
     def _go(self) -> None:
         tx = self._tx
@@ -297,7 +298,7 @@ class Exchange(Link):
         self.write(b"%b.\r\n%b" % (rest, behind))
         self.expect_within(self.options.dot_s)
 
-    def _settled(self, why: str = "") -> None:
+    def _settled(self) -> None:
         """Every reply of the transaction is there: tell the owner, then go on with what waits."""
         self._swift = False
         tx, self._tx, self._follow = self._tx, self._follow, None
@@ -311,7 +312,7 @@ class Exchange(Link):
         else:
             self._handle = self._unasked
             self.expect_nothing()
-        self._tell(tx, why)
+        self._tell(tx)
         if self._tx is None and not self.ended and not self._quit_sent:
             if self._next is not None:
                 envelope, self._next = self._next, None
@@ -319,7 +320,7 @@ class Exchange(Link):
             elif self._quitting:
                 self._say_quit()
 
-    def _tell(self, tx: Transaction, why: str) -> None:
+    def _tell(self, tx: Transaction, why: str = "") -> None:
         tx.ended_ns = _now()
         options, envelope = self.options, tx.envelope
         results = settle(tx, len(envelope.recipients), lmtp=options.lmtp, why=why, last=self._last, rules=options.rules)

@@ -1,4 +1,4 @@
-"""IMAP4rev1 client: LOGIN, AUTHENTICATE, SELECT, FETCH, SEARCH, APPEND, STORE, MOVE, EXPUNGE, IDLE.
+"""IMAP4rev1 client: LOGIN, AUTHENTICATE, SELECT, CREATE, FETCH, SEARCH, APPEND, STORE, MOVE, EXPUNGE, IDLE.
 
 Sources: RFC 3501, 2177 (IDLE), 7888 (LITERAL+), 6851 (MOVE), 4315 (UIDPLUS), 4959 (SASL-IR). One command at a time. Every coroutine
 raises :class:`Closed` as soon as the connection is over and :class:`Refused` for NO and BAD. What the server pushes, in IDLE or
@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Callable, Sequence
 
 from harness.mail.asking import Asking, Closed, Refused
-from harness.mail.imap_box import NUMBERED, Appended, Fetched, Mailbox, fetched
+from harness.mail.imap_box import NUMBERED, Appended, Fetched, Mailbox, fetched, usual
 from harness.mail.imap_syntax import mailbox, string, words
 from harness.mail.link import Endpoint, open_link
 from harness.mail.wire import Garbage, ResponseReader
@@ -32,13 +32,14 @@ Push = Callable[[str, int], None]
 class ImapClient(Asking):
     """One connection; see the module. Made by :meth:`open`."""
 
-    __slots__ = ("_code", "_lines", "_octets", "_reader", "_tag", "_unsent", "box", "bye", "capabilities", "on_push")
+    __slots__ = ("_code", "_heard", "_lines", "_octets", "_reader", "_tag", "_unsent", "box", "bye", "capabilities", "on_push")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, step_s: float) -> None:
         super().__init__(loop, endpoint, step_s)
         self._reader = ResponseReader(256 << 10, 16 << 20)
         self._tag, self._octets, self._code = 0, 0, b""
-        self._lines: list[list[bytes]] = []  #: untagged responses of the command on its way
+        self._lines: list[list[bytes]] = []  #: untagged responses of the command on its way, but for FETCH
+        self._heard: list[Fetched] = []  #: FETCH responses of the command on its way, or of the last one
         self._unsent: list[bytes] = []  #: what waits for "+"
         self.capabilities: frozenset[str] = frozenset()
         self.box: Mailbox | None = None
@@ -109,7 +110,8 @@ class ImapClient(Asking):
 
     async def fetch(self, numbers: str, items: str, *, uid: bool = False, seconds: float | None = None) -> list[Fetched]:
         """FETCH or UID FETCH, e.g. ``fetch("1:*", "(UID BODY.PEEK[])")``."""
-        return self._read(await self._command(_uid(uid) + f"FETCH {numbers} {items}".encode(), seconds=seconds))
+        await self._command(_uid(uid) + f"FETCH {numbers} {items}".encode(), seconds=seconds)
+        return self._heard
 
     async def search(self, criteria: str, *, uid: bool = False) -> list[int]:
         """SEARCH or UID SEARCH with criteria in ASCII as in RFC 3501 section 6.4.4."""
@@ -119,18 +121,8 @@ class ImapClient(Asking):
 
     async def store(self, numbers: str, change: str, flags: Sequence[str], *, uid: bool = False) -> list[Fetched]:
         """STORE. :param change: ``+FLAGS``, ``-FLAGS``, ``FLAGS``, each also with ``.SILENT``."""
-        return self._read(await self._command(_uid(uid) + f"STORE {numbers} {change} ({' '.join(flags)})".encode()))
-
-    def _read(self, lines: list[list[bytes]]) -> list[Fetched]:
-        """The FETCH responses among ``lines``.
-
-        :raises Closed: one of them is none; the connection is over then, as after any garbage.
-        """
-        try:
-            return [f for f in map(fetched, lines) if f is not None]
-        except Garbage as garbage:
-            self.end(str(garbage))
-            raise Closed(str(garbage)) from garbage
+        await self._command(_uid(uid) + f"STORE {numbers} {change} ({' '.join(flags)})".encode())
+        return self._heard
 
     async def move(self, numbers: str, name: str, *, uid: bool = False) -> None:
         """MOVE (RFC 6851).
@@ -141,9 +133,16 @@ class ImapClient(Asking):
             raise Refused("NO", "the server does not announce MOVE")
         await self._command(_uid(uid) + f"MOVE {numbers} ".encode() + mailbox(name))
 
-    async def expunge(self) -> list[int]:
-        """EXPUNGE: the sequence numbers as the server gave them, one after the other."""
-        lines = await self._command(b"EXPUNGE")
+    async def create(self, name: str) -> None:
+        """CREATE. :raises Refused: also when it is there already."""
+        await self._command(b"CREATE " + mailbox(name))
+
+    async def expunge(self, uids: str = "") -> list[int]:
+        """EXPUNGE: the sequence numbers as the server gave them, one after the other.
+
+        :param uids: only these, where the server announces UIDPLUS (RFC 4315); elsewhere all that is marked goes.
+        """
+        lines = await self._command(f"UID EXPUNGE {uids}".encode() if uids and "UIDPLUS" in self.capabilities else b"EXPUNGE")
         found = [NUMBERED.match(line[0], 2) for line in lines]
         return [int(m[1]) for m in found if m is not None and m[2] == b"EXPUNGE"]
 
@@ -239,7 +238,7 @@ class ImapClient(Asking):
 
     async def _send(self, octets: bytes, seconds: float | None = None) -> list[list[bytes]]:
         self._tag += 1
-        self._lines, self._octets, self._code = [], 0, b""
+        self._lines, self._heard, self._octets, self._code = [], [], 0, b""
         asked = octets.split(None, 2)
         name = b" ".join(asked[:2]) if asked[0] == b"UID" else asked[0]
         try:
@@ -262,7 +261,10 @@ class ImapClient(Asking):
 
     def _response(self, parts: list[bytes]) -> None:
         line = parts[0]
-        if line.startswith(b"* "):
+        heard = usual(parts)
+        if heard is not None:
+            self._fetch(heard, parts)
+        elif line.startswith(b"* "):
             self._untagged(parts)
         elif line.startswith(b"+"):
             self._go_ahead()
@@ -291,18 +293,34 @@ class ImapClient(Asking):
             return self.resolve(None)
         return self.refuse(Refused(word[:20].decode("ascii", "replace"), text[:500].decode("utf-8", "backslashreplace")))
 
+    def _fetch(self, heard: Fetched, parts: list[bytes]) -> None:
+        if self.box is not None and "FLAGS" in heard.items:
+            self.box.flagged(heard.number, heard.items["FLAGS"])
+        if self.on_push is not None:
+            self.on_push("FETCH", heard.number)
+        if self.asked:
+            self._account(parts)
+            self._heard.append(heard)
+
     def _untagged(self, parts: list[bytes]) -> None:
         line = parts[0]
         numbered = NUMBERED.match(line, 2)
+        if numbered is not None and numbered[2] == b"FETCH":
+            heard = fetched(parts)
+            return self._fetch(heard, parts) if heard is not None else None
         if numbered is not None:
-            self._counted(numbered[2], int(numbered[1]), parts)
+            self._counted(numbered[2], int(numbered[1]))
         else:
             self._status(line[2:])
         if self.asked:
-            self._octets += sum(map(len, parts)) + 128
-            if self._octets > ANSWER_OCTETS_MAX:
-                raise Garbage(f"an answer of more than {ANSWER_OCTETS_MAX} octets")
+            self._account(parts)
             self._lines.append(parts)
+        return None
+
+    def _account(self, parts: list[bytes]) -> None:
+        self._octets += sum(map(len, parts)) + 128
+        if self._octets > ANSWER_OCTETS_MAX:
+            raise Garbage(f"an answer of more than {ANSWER_OCTETS_MAX} octets")
 
     def _status(self, line: bytes) -> None:
         word, _, text = line.partition(b" ")
@@ -336,24 +354,16 @@ class ImapClient(Asking):
             elif name == b"UIDNEXT":
                 self.box.uidnext = int(value)
 
-    def _counted(self, word: bytes, number: int, parts: list[bytes]) -> None:
-        box = self.box
-        if box is not None:
+    def _counted(self, word: bytes, number: int) -> None:
+        if self.box is not None:
             if word == b"EXISTS":
-                box.exists = number
+                self.box.exists = number
             elif word == b"RECENT":
-                box.recent = number
+                self.box.recent = number
             elif word == b"EXPUNGE":
-                box.expunged(number)
-            elif word == b"FETCH" and b"FLAGS" in parts[0]:
-                self._flagged(box, number, parts)
+                self.box.expunged(number)
         if self.on_push is not None:
             self.on_push(word.decode(), number)
-
-    def _flagged(self, box: Mailbox, number: int, parts: list[bytes]) -> None:
-        heard = fetched(parts)
-        if heard is not None:
-            box.flagged(number, heard.items.get("FLAGS"))
 
     def gone(self, reason: str) -> None:
         """The server's BYE says more than the end of its connection."""

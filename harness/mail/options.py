@@ -40,8 +40,8 @@ class Envelope:
 
     :param sender: address without brackets; ``b""`` is the empty sender. :param body: the message with CRLF line ends, not
         dot-stuffed; a callable is asked when the server has said 354. :param token: yours.
-    :param ready: you vouch for it that there are recipients, that addresses are ASCII without CR, LF and NUL, and that the body is
-        dot-stuffed and ends in CRLF (:mod:`harness.mail.commands` has ``stuffed``): nothing of it is looked at again.
+    :param ready: you vouch for it that there are recipients, that addresses have no CR, LF and NUL and are ASCII unless the options say
+        SMTPUTF8, and that the body is dot-stuffed and ends in CRLF (:mod:`harness.mail.commands` has ``stuffed``): nothing of it is looked at again.
     """
 
     __slots__ = ("body", "options", "ready", "recipients", "sender", "token")

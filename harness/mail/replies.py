@@ -12,7 +12,8 @@ gone or silent after it, before the reply                            INFO
 
 A recipient's own 4xx/5xx to RCPT stands, whatever DATA answers (RFC 5321 section 3.3: 554 when no recipient is left). LMTP
 gives one reply to the dot for each accepted recipient, in order (RFC 2033 section 4.2): cut after k, the others are INFO. A reply
-to the dot that is neither 2xx, 4xx nor 5xx says nothing, so it is INFO as well.
+to the dot that is neither 2xx, 4xx nor 5xx says nothing, so it is INFO as well. A mail that needs SMTPUTF8 where it is not announced is
+not sent at all: FAIL with the enhanced code 5.6.7 and no reply's code, for good (RFC 6531 sections 3.2 and 3.6).
 """
 
 from __future__ import annotations
@@ -44,9 +45,20 @@ class RecipientResult(NamedTuple):
     text: str
 
     @property
+    def permanent(self) -> bool:
+        """Another attempt would end the same: a 5xx reply, or a mail that this side cannot send to this server."""
+        return self.code >= 500 or (not self.code and self.enhanced.startswith("5"))
+
+    @property
     def send_rest(self) -> bool:
         """The server takes fewer recipients at a time: send this one in another transaction (RFC 5321 section 4.5.3.1.10)."""
         return self.stage is Stage.RCPT and self.code == 452 and _recipient_limit(self.enhanced, self.text)
+
+
+#: Of a mail that needs SMTPUTF8 and a server that does not announce it.
+NO_SMTPUTF8 = RecipientResult(
+    Outcome.FAIL, Stage.MAIL, 0, "5.6.7", Deferral.NONE, "the server does not announce SMTPUTF8, so this mail was not sent (RFC 6531)"
+)
 
 
 @dataclass(frozen=True)
@@ -144,10 +156,10 @@ class Dialogue(Timings):
     """What the server has answered in one transaction so far, and when.
 
     ``handed``: the last octet of the message was handed to the transport. ``dots``: replies to it; one for SMTP, for LMTP one per
-    accepted recipient.
+    accepted recipient. ``unsent``: why nothing of it was sent.
     """
 
-    __slots__ = ("data", "dots", "early", "handed", "mail", "rcpts")
+    __slots__ = ("data", "dots", "early", "handed", "mail", "rcpts", "unsent")
 
     def __init__(self) -> None:
         self.started_ns = self.envelope_ns = self.handed_ns = self.ended_ns = 0
@@ -157,6 +169,7 @@ class Dialogue(Timings):
         self.rcpts: list[Reply] = []
         self.dots: list[Reply] = []
         self.handed = False
+        self.unsent: RecipientResult | None = None
 
     @property
     def accepted(self) -> int:
@@ -183,6 +196,8 @@ def settle(
     """
     if recipients == 1 and said.dots and said.dots[0].code < 300 and said.rcpts[0].code < 300:
         return taken(said.dots[0])  # the ordinary case, kept short; no dot is sent after a refused MAIL
+    if said.unsent is not None:
+        return [said.unsent] * recipients
     if said.mail is not None and said.mail.code >= 300:
         return [of_reply(Stage.MAIL, said.mail, rules=rules)] * recipients
     if said.mail is None:

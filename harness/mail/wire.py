@@ -161,14 +161,14 @@ class ResponseReader:
     :param line_max: octets of a response's text at most. :param literal_max: octets of its literals together at most.
     """
 
-    __slots__ = ("_buffer", "_line_max", "_literal_max", "_parts", "_seen", "_text", "_wanted", "_whole")
+    __slots__ = ("_buffer", "_line_max", "_literal_max", "_parts", "_text", "_wanted", "_whole")
 
     def __init__(self, line_max: int = 1 << 20, literal_max: int = 24 << 20) -> None:
         self._line_max, self._literal_max = line_max, literal_max
-        self._buffer: bytearray | None = None  # made on demand: idle connections hold none
+        self._buffer: bytearray | None = None  #: what waits for its rest; idle connections hold none
         self._parts: list[bytes] = []
         self._wanted = -1  #: octets of the literal being read; -1 = reading text
-        self._text = self._whole = self._seen = 0
+        self._text = self._whole = 0
 
     @property
     def inside(self) -> bool:
@@ -180,50 +180,54 @@ class ResponseReader:
 
         :raises Garbage: a bound is passed.
         """
-        if self._buffer is None:
-            self._buffer = bytearray()
-        self._buffer += data
+        if self._buffer is not None:
+            self._buffer += data
+            if len(self._buffer) < self._wanted if self._wanted >= 0 else b"\n" not in data:
+                return self._wait(len(self._buffer))
+            data, self._buffer = bytes(self._buffer), None
         done: list[list[bytes]] = []
-        while self._step(done):
-            pass
-        if not self._buffer:
-            self._buffer = None
+        at = self._read(data, done)
+        if at < len(data):
+            self._buffer = bytearray(memoryview(data)[at:])
+            self._wait(len(self._buffer))
         return done
 
-    def _step(self, done: list[list[bytes]]) -> bool:
-        return self._take_literal() if self._wanted >= 0 else self._take_line(done)
-
-    def _take_literal(self) -> bool:
-        assert self._buffer is not None
-        if len(self._buffer) < self._wanted:
-            return False
-        self._parts.append(bytes(self._buffer[: self._wanted]))
-        del self._buffer[: self._wanted]
-        self._wanted = -1
-        return True
-
-    def _take_line(self, done: list[list[bytes]]) -> bool:
-        assert self._buffer is not None
-        end = self._buffer.find(b"\n", self._seen)
-        if end < 0:
-            self._seen = len(self._buffer)
-            self._bound(self._text + self._seen)
-            return False
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        self._seen, self._text = 0, self._text + end
-        self._bound(self._text)
-        line = line[:-1] if line.endswith(b"\r") else line
-        self._wanted = _literal_octets(line)
+    def _wait(self, octets: int) -> list[list[bytes]]:
         if self._wanted < 0:
-            done.append([*self._parts, line])
+            self._bound(self._text + octets)
+        return []
+
+    def _read(self, data: bytes, done: list[list[bytes]]) -> int:
+        """Take whole lines and literals; how far. One loop over one object: a server sends mails by the thousand."""
+        at, size, find = 0, len(data), data.find
+        while True:
+            if self._wanted >= 0:
+                if at + self._wanted > size:
+                    return at
+                end = at + self._wanted
+                self._parts.append(data[at:end])
+                at, self._wanted = end, -1
+            end = find(b"\n", at)
+            if end < 0:
+                return at
+            self._text += end - at
+            if self._text > self._line_max:
+                self._bound(self._text)
+            line = data[at : end - 1] if end > at and data[end - 1] == 13 else data[at:end]
+            at = end + 1
+            self._line(line, done)
+
+    def _line(self, line: bytes, done: list[list[bytes]]) -> None:
+        wanted = _literal_octets(line) if line.endswith(b"}") else -1
+        if wanted < 0:
+            self._parts.append(line)
+            done.append(self._parts)
             self._parts, self._text, self._whole = [], 0, 0
-            return True
-        self._whole += self._wanted
+            return
+        self._wanted, self._whole = wanted, self._whole + wanted
         if self._whole > self._literal_max:
             raise Garbage(f"literals of {self._whole} octets, more than {self._literal_max}")
         self._parts.append(line[: line.rindex(b"{")])
-        return True
 
     def _bound(self, octets: int) -> None:
         if octets > self._line_max:
@@ -232,8 +236,6 @@ class ResponseReader:
 
 def _literal_octets(line: bytes) -> int:
     """The size announced at the end of ``line`` as ``{n}``; -1 when there is none."""
-    if not line.endswith(b"}"):
-        return -1
     start = line.rfind(b"{")
     digits = line[start + 1 : -1]
     if start < 0 or not digits.isdigit() or not digits.isascii():

@@ -15,10 +15,12 @@ from enum import StrEnum
 from harness.model.dns import QUERY, DnsRecord
 
 _LOOPBACK = ("127.", "::1")
-#: CoreDNS' forward plugin asks this of every upstream (health_check); it asks for nothing that a mail needs.
+#: CoreDNS' forward plugin asks this of every upstream (health_check), unbound of the root (priming, RFC 8109); it asks for nothing that a mail needs.
 _PROBE = (".", "NS")
 _MINIMISED = frozenset({"A", "NS"})
 OTHER = "other"
+#: Reasons of what a server sent of itself.
+PROBES, PRIMING, RETRIES = "health probes", "priming", "retries"
 
 
 class Layer(StrEnum):
@@ -54,7 +56,8 @@ class Passed:
     :param sent: queries that went out. :param local: those that never left the pod (probes of its own, over loopback).
     :param terms: why ``sent`` is not ``received``: name → signed number of queries, as in an account's step.
     :param unexplained: queries sent that no open question accounts for.
-    :param last_ns: when the last query passed that was no health probe; 0 = none did.
+    :param last_ns: when the last query passed that was no health probe, nor a question of a client that is not captured (the edge's, which asks for its
+        backends all the time; what such a question leads to counts); 0 = none did.
     :param open_at_end: questions to the pod that had no answer when the window closed.
     """
 
@@ -111,12 +114,15 @@ class _Flow:
         if is_local(record):
             self.result.local += inside and record.direction == QUERY
             return
-        if record.direction == QUERY and inside and not is_probe(record):
+        if record.direction == QUERY and inside and not is_probe(record) and not self._of_a_stranger(record):
             self.result.last_ns = record.t_ns
         if record.server.address in self._pod.addresses:
             self._question(record, inside) if record.direction == QUERY else self._answered(record)
         elif record.direction == QUERY:
             self._sent(record, inside)
+
+    def _of_a_stranger(self, record: DnsRecord) -> bool:
+        return record.server.address in self._pod.addresses and record.client.address not in self._clients
 
     def _question(self, record: DnsRecord, inside: bool) -> None:
         self._open.append(_Open(record, inside))
@@ -152,14 +158,14 @@ class _Flow:
         if self._pod.layer is Layer.APPLICATION:
             return ""
         if is_probe(record):
-            return "health probes"
+            return PROBES if self._pod.layer is Layer.CLUSTER else PRIMING
         same = [o for o in self._open if _question(o.record) == _question(record)]
         for one in same:
             if not one.asked_on:
                 one.asked_on = 1
                 return ""
         if same:
-            return "retries"
+            return RETRIES
         if record.qtype in _MINIMISED and any(_is_above(record.qname, o.record.qname) for o in self._open):
             return "qname minimisation"
         return "unexplained"

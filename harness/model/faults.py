@@ -242,6 +242,14 @@ KINDS: Mapping[str, FaultKind] = {
         targets=("kind",),
         evidence="a write of our own ends with EROFS; the file system was checked and takes writes again",
     ),
+    "power_loss": FaultKind(
+        summary="Cut the power of a component's volumes: what nobody had synced is gone, and so are the pods.",
+        target=_COMPONENT,
+        required=("component",),
+        ability="kill",
+        targets=("kind",),
+        evidence="of two files of our own the synced one is there after the repair and the other is not; the old UID is gone",
+    ),
     "attach_refused": FaultKind(
         summary="Delete pods while their volumes cannot be attached, so that they come back late.",
         target=_COMPONENT,

@@ -75,6 +75,7 @@ class Population(IntEnum):
     STEADY = 2  #: ordinary mail at a steady rate from well-behaved senders
     SUBMITTER = 3  #: authenticated users
     OUTSIDE = 4  #: anything offered by other means (canaries)
+    APPENDER = 5  #: users who put a mail into a mailbox of their own (IMAP APPEND)
 
 
 class MailFlag(IntEnum):
@@ -84,3 +85,5 @@ class MailFlag(IntEnum):
     EICAR = 2
     NULL_SENDER = 4
     TO_INTERNET = 8
+    SMTPUTF8 = 16  #: internationalised: to be sent with SMTPUTF8 (RFC 6531) or not at all
+    DSN = 32  #: with parameters of RFC 3461 where the server offers DSN

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+#: Checks that need DNS to be watched from inside the pods: look-ups of our own, the servers' counters.
+DNS_WATCHED_BY = frozenset({"dns-path", "dns-lookups"})
+
 
 @dataclass(frozen=True)
 class CheckSpec:
@@ -149,6 +152,7 @@ class Plan:
     held_constant: Mapping[str, str] = field(default_factory=dict)  #: what else could bound the intake, printed
     stack_params: Mapping[str, str] = field(default_factory=dict)  #: keys of run-params beside the standard ones, e.g. LIMIT_RATE
     dns: DnsSpec | None = None  #: None: DNS is not counted
+    look_ups_per_s: float = 4.0  #: of each pod that asks, where DNS is watched
     experiment: Mapping[str, Any] = field(default_factory=dict)  #: the chaostoolkit part as it stands in the file
     source: str = ""  #: path of the file
     sha256: str = ""  #: of the file's bytes
@@ -164,6 +168,11 @@ class Plan:
     def counts_dns(self, arm: str) -> bool:
         """Whether DNS is counted in ``arm``."""
         return self.dns is not None and (not self.dns.arms or arm in self.dns.arms)
+
+    @property
+    def watches_dns(self) -> bool:
+        """Whether a check asks about the DNS of the mail stack as pods see it."""
+        return any(check.name in DNS_WATCHED_BY for check in self.checks)
 
     @property
     def arm_names(self) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class Observer:
         self._samplers += [self._queues, self._throttle(cluster)]
         self._parts, self._pools = [self._pods, self._endpoints], [self._queues]
         if spec.dns:
-            self._pools.append(DnsSampler(self.sink, cluster, spec.namespace, self._pods.pods, inside=Cluster(spec.inside_target())))
+            self._pools.append(DnsSampler(self.sink, cluster, self._pods.pods, inside=Cluster(spec.inside_target())))
             self._samplers.append(self._pools[-1])
         if spec.edge:
             self._samplers.append(EdgeSampler(self.sink, spec.edge, self._pods.pods))

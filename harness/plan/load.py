@@ -11,7 +11,17 @@ from pydantic import ValidationError
 
 from harness.errors import PlanError
 from harness.model.faults import THEN, TRIGGERS
-from harness.model.plan import Arm, CheckSpec, DnsSpec, FaultSpec, LoadSpec, NodeFaults, Plan, StopWhen
+from harness.model.plan import (
+    DNS_WATCHED_BY,
+    Arm,
+    CheckSpec,
+    DnsSpec,
+    FaultSpec,
+    LoadSpec,
+    NodeFaults,
+    Plan,
+    StopWhen,
+)
 from harness.plan.catalogue import Catalogue, nearest
 from harness.plan.schema import ArmBlock, CheckBlock, FaultBlock, PlanBlock
 from harness.plan.source import Path_, Source, read_yaml
@@ -64,6 +74,7 @@ def load_plan(path: Path, catalogue: Catalogue, *, shown_as: str = "") -> Plan:
         held_constant=block.held_constant,
         stack_params=block.stack,
         dns=_dns(block),
+        look_ups_per_s=block.look_ups_per_s,
         experiment={k: v for k, v in source.data.items() if k != "extensions"},
         source=shown_as or str(path),
         sha256=source.sha256,
@@ -220,7 +231,9 @@ class _Names:
                 self._known(arm, arms, "arm", "checks", name, "arms", j)
 
     def _dns(self, block: PlanBlock) -> None:
-        """What is counted, and that no check asks for counts that are not made."""
+        """What is counted or watched, and that no check asks for counts that are not made."""
+        if "look_ups_per_s" in block.model_fields_set and not DNS_WATCHED_BY & set(block.checks):
+            raise self.source.error((*self.base, "look_ups_per_s"), f"nobody looks up names here: that takes a check {' or '.join(sorted(DNS_WATCHED_BY))}")
         if block.dns is None:
             if _DNS_CHECK in block.checks:
                 raise self.source.error((*self.base, "checks", _DNS_CHECK), f"check '{_DNS_CHECK}' needs the key 'dns', which says what is captured")

@@ -116,6 +116,9 @@ class PlanBlock(_Strict):
     arms: list[ArmBlock] = Field(min_length=1)
     faults: list[FaultBlock] = Field(default_factory=list)
     dns: DnsBlock | None = None
+    look_ups_per_s: float = Field(
+        default=4, gt=0, le=200, description="look-ups a second of each asking pod (4), where the check dns-path or dns-lookups has DNS watched from inside pods",
+    )
     checks: dict[Name, CheckBlock] = Field(min_length=1)
     stack: dict[str, str] = Field(default_factory=dict, description="keys of the ConfigMap run-params for every arm, e.g. LIMIT_RATE")
     held_constant: dict[str, str] = Field(default_factory=dict)

@@ -30,7 +30,7 @@ from harness.rehearse import dnslab, placing, specs
 from harness.rehearse.children import Child
 from harness.rehearse.counting import LOG as DNS_LOG
 from harness.rehearse.counting import counting, lacking
-from harness.rehearse.dnswatch import looking_up
+from harness.rehearse.dnswatch import looking_up, prove_path
 from harness.rehearse.journal import Journal
 from harness.rehearse.leftovers import all_left
 from harness.rehearse.loading import run_load
@@ -157,6 +157,7 @@ def _run(arm: ArmRun) -> None:
 def _mail(arm: ArmRun, stack: Stack) -> None:
     """The load with the faults beside it, and what became of its mail."""
     census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
+    prove_path(arm, stack)
     with counting(arm, stack) as dns, looking_up(arm, stack):
         with faults_beside(arm, stack) as faults:
             with arm.phase("load"):
@@ -179,7 +180,7 @@ def _announce_writers(arm: ArmRun) -> None:
         names += dnslab.WRITERS
     if faults_of(arm.plan, arm.arm.name):
         names.append("faults.log")
-    if specs.about_dns(arm.plan) and arm.target.kind == "kind":
+    if specs.about_dns(arm.plan) and arm.target.ours:
         names.append(LOOKUPS)
     if arm.plan.counts_dns(arm.arm.name) and not lacking(arm):
         names.append(DNS_LOG)

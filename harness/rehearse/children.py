@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from harness.errors import MailgaleError
-from harness.support.shell import tail
+from harness.support.shell import kill_group, tail
 
 
 class Child:
@@ -41,7 +42,7 @@ class Child:
         try:
             code = self._process.wait(deadline_s)
         except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
+            kill_group(self._process)
             raise MailgaleError(f"no end after {deadline_s:.0f} s", where=self.module) from None
         if code != 0:
             raise MailgaleError(f"ended with {code}: {tail(self.output.read_text(errors='replace'))}", where=self.module)
@@ -49,21 +50,15 @@ class Child:
     def stop(self, *, grace_s: float = 15.0) -> bool:
         """SIGTERM, then SIGKILL after ``grace_s`` or when the wait is interrupted. True when it ended well, so that its log is closed."""
         if self.alive:
-            self._signal(signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
         try:
             return self._process.wait(max(0.1, grace_s)) == 0
         except subprocess.TimeoutExpired:
             return False
         finally:
             if self.alive:
-                self._signal(signal.SIGKILL)
-                self._process.wait()
-
-    def _signal(self, number: int) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            return
+                kill_group(self._process)
 
     def __enter__(self) -> Child:
         return self

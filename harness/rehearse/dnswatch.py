@@ -6,19 +6,21 @@ import platform
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cluster.engine import Engine, answering
 from harness.dns import lookups
+from harness.dns.chroots import stale
 from harness.dns.lookups import Asker, LookupSpec
 from harness.dns.pod import pod_place
 from harness.errors import MailgaleError, NotSupported
 from harness.kube.objects import Pod
 from harness.model.zipf import ZONE
-from harness.observe.dnscounters import METRICS, PART, parse_coredns
 from harness.rehearse.children import Child
 from harness.rehearse.specs import about_dns
 from harness.stack.deployed import Stack
+from harness.stack.dnsservers import PART, counters_of
 
 if TYPE_CHECKING:
     from harness.rehearse.arm import ArmRun
@@ -55,12 +57,24 @@ def looking_up(arm: ArmRun, stack: Stack) -> Iterator[None]:
         yield
 
 
+def prove_path(arm: ArmRun, stack: Stack) -> None:
+    """Where the plan counts DNS and has nobody look up: the proof of the path alone, before anything is captured."""
+    engine = answering()
+    if not arm.plan.counts_dns(arm.arm.name) or about_dns(arm.plan) or engine is None:
+        return
+    try:
+        for asker in _askers(stack, engine):
+            _record_path(arm, stack, asker)
+    except NotSupported:
+        return  # counting says so
+
+
 @contextmanager
 def _asking(arm: ArmRun, askers: tuple[Asker, ...]) -> Iterator[None]:
     spec = arm.secrets / f"lookups-{arm.directory.label}.json"
     params = arm.plan.load_params(arm.arm.name)
     LookupSpec(
-        str(arm.directory.path), arm.plan.seed, askers, domains=int(params.get("zipf_domains") or LookupSpec.domains),
+        str(arm.directory.path), arm.plan.seed, askers, arm.plan.look_ups_per_s, domains=int(params.get("zipf_domains") or LookupSpec.domains),
         exponent=float(params.get("zipf_exponent", LookupSpec.exponent)),
     ).write(spec)
     with Child("harness.dns.lookups", [spec], arm.directory.path / "lookups.out") as child:
@@ -93,7 +107,7 @@ def conntrack_of(text: str) -> dict[str, int]:
 def _record_path(arm: ArmRun, stack: Stack, asker: Asker) -> None:
     try:
         arm.log.event("dns_path", **path_of(stack, asker))
-    except MailgaleError as error:
+    except (MailgaleError, OSError) as error:
         arm.incident(f"which way look-ups go could not be seen: {error}", "dns")
 
 
@@ -103,7 +117,7 @@ def path_of(stack: Stack, asker: Asker) -> dict[str, object]:
     A cache in between (kindnet's, a second node cache) answers all but the first. Pods on their node's network are named as well:
     what they ask is not theirs alone.
 
-    :raises MailgaleError: the counters cannot be read.
+    :raises MailgaleError: the counters cannot be read. :raises OSError: the pod's files cannot.
     """
     pods = stack.cluster.pods(stack.namespace)
     node = next((p.node for p in pods if p.name == asker.pod), "")
@@ -114,13 +128,13 @@ def path_of(stack: Stack, asker: Asker) -> dict[str, object]:
     arrived = sum(_counted(stack, p) for p in first) - before
     return {
         "pod": asker.pod, "node": node, "server": asker.server, "first": sorted(p.name for p in first), "asked": _TIMES, "answered": answered,
-        "arrived": int(arrived), "host_network": sorted(p.name for p in pods if p.raw["spec"].get("hostNetwork") and p.component not in ON_THE_HOST),
+        "arrived": int(arrived), "chroot": stale(Path(asker.namespace).parents[1] / "root"),
+        "host_network": sorted(p.name for p in pods if p.raw["spec"].get("hostNetwork") and p.component not in ON_THE_HOST),
     }
 
 
 def _counted(stack: Stack, pod: Pod) -> float:
-    text = stack.cluster.proxy_get(stack.namespace, pod.name, METRICS[pod.labels[PART]], "/metrics").decode()
-    return sum(n for key, n in parse_coredns(text).get("requests", {}).items() if f"/{_TYPE}/" in key)
+    return sum(n for key, n in counters_of(stack.cluster, pod).get("requests", {}).items() if f"/{_TYPE}/" in key)
 
 
 def _askers(stack: Stack, engine: Engine) -> tuple[Asker, ...]:

@@ -97,7 +97,8 @@ def task_of(options: LoadOptions) -> LoadTask:
     ).guarded()
     accounts = tuple(spec.accounts())
     params = _params(options, len(accounts))
-    Params.of(params, where="--set")
+    if crowded := Params.of(params, where="--set").crowded(len(accounts)):
+        raise UsageError(crowded, where="--set", todo="fewer readers (--connections), or more users in the user file")
     _stays_inside(params)
     plan, source = _plan(options, params, len(accounts))
     where = {"smtp" if role == "mx" else role: (access.hosts[0], access.port) for role, access in spec.endpoints.items()}

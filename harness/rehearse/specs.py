@@ -73,16 +73,12 @@ def observe(arm: ArmRun, namespace: str) -> ObserveSpec:
     )
 
 
-#: Checks that need DNS to be watched from inside the pods: look-ups of our own, the servers' counters.
-WATCHED_DNS = frozenset({"dns-path", "dns-lookups"})
-
-
 def about_dns(plan: Plan) -> bool:
     """Whether the plan asks about the DNS of the mail stack, as pods see it. Only then is it watched.
 
     Queries that are counted (``dns-account``) are not watched as well: the watching asks queries of its own.
     """
-    return any(check.name in WATCHED_DNS for check in plan.checks)
+    return plan.watches_dns
 
 
 def census(arm: ArmRun, stack: Stack, *, queue_components: tuple[str, ...]) -> CensusSpec:

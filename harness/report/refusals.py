@@ -48,7 +48,7 @@ def refusals(arms: Sequence[ArmData]) -> tuple[tuple[str, ...], tuple[Refusal, .
 def _kind(outcome: int, deferral: int, stage: int, code: int, enhanced: int) -> Kind:
     if outcome == Outcome.INFO:
         name = "outcome unknown"
-    elif code >= 500:
+    elif code >= 500 or (not code and enhanced >= 50000):
         name = "rejected"
     elif not code:
         name = "no reply"
@@ -59,7 +59,7 @@ def _kind(outcome: int, deferral: int, stage: int, code: int, enhanced: int) -> 
 
 
 def _code(code: int, enhanced: int) -> str:
-    if not code:
+    if not code and not enhanced:
         return ""
     return f"{code} {enhanced // 10000}.{enhanced // 100 % 100}.{enhanced % 100}" if enhanced else str(code)
 

@@ -64,6 +64,9 @@ PLATFORM: tuple[Defect, ...] = (
     _platform("unplanted mail quarantined", "an ordinary mail in Junk only", "integrity", p.on(lambda a: a.quarantine(9))),
     _platform("rejected but delivered", "554 to the dot, a copy in the mailbox", "integrity", p.reject_and_deliver),
     _platform("expunged mail back", "a mail that its reader expunged is in the mailbox", "integrity", p.resurrect),
+    _platform("expunged mail back after a kill", "expunged, then there again under its old UID since a pod was killed", "integrity", p.resurrect_by_kill, base="kill"),
+    _platform("duplicate, both deleted", "two copies of a mail acknowledged once, both deleted by their reader", "no-unexplained-duplicates", p.duplicate_and_delete),
+    _platform("lost in a move", "OK to MOVE, and the mail is in neither mailbox", "no-loss", p.lose_in_a_move),
     _platform("POP DELE ignored", "+OK to QUIT after DELE, and the mail is still there", "integrity", p.ignore_dele),
     _platform("mail seen, then gone", "a reader saw it, nobody deleted it, the census does not find it", "integrity", p.vanish),
     _platform("flag lost", "one of the two flags that STORE's OK promised is on no copy", "mailbox-state", p.lose_a_flag),
@@ -124,6 +127,7 @@ HARNESS: tuple[Defect, ...] = (
     _harness("DNS capture that dropped packets", "3 packets of one pod were dropped by the kernel", "dns-account", p.on(d.drop_packets), base="dns"),
     _harness("DNS layer not captured", "unbound's pods were left out", "dns-account", p.on(d.forget_layer), base="dns"),
     _harness("DNS residual", "5 % of CoreDNS' upstream queries have no reason", "dns-account", p.on(d.residual(0.05)), base="dns"),
+    _harness("DNS server that counted more", "unbound counted 5 % more queries than were captured of it", "dns-account", p.on(d.counted_otherwise("received", 0.05)), base="dns"),
     _harness("DNS query lost on the wire", "one query of an application came to no CoreDNS", "dns-account", p.on(d.lose_on_the_wire), base="dns"),
     _harness("an arm that was not run", "the plan's second arm has no directory", "evidence-complete", base="1x+2x", spoil=h.remove_an_arm),
 )

@@ -112,17 +112,46 @@ def re_encoded(arm: ArmBuilder, mail: Mail, rng: random.Random) -> None:
         copy.sha = found_sha(rng.choice(LEGAL)(content.raw))
 
 
+def _changed(arm: ArmBuilder, mail: Mail, *kinds: str, uid: int = 1000) -> None:
+    """Its reader saw it and changed its mailbox: what is on record of it."""
+    mail.sight = mail.t_ok + 0.5
+    for n, kind in enumerate(kinds):
+        arm.event("load-1.log", kind, mail.sight + 1 + n / 10, mail=mail.number, mailbox=f"{arm.recipients[mail.rcpts[0]]}/INBOX", uid=str(uid))
+
+
 def deleted_by_its_user(arm: ArmBuilder, mail: Mail, rng: random.Random) -> None:
     """Seen and expunged, so the census finds nothing."""
-    mail.sight = mail.t_ok + 0.5
-    arm.event("load-1.log", "expunged", mail.sight + 1, mail=mail.number, mailbox=f"{arm.recipients[mail.rcpts[0]]}/INBOX")
+    _changed(arm, mail, "deleting", "expunged")
     mail.copies.clear()
+
+
+def deletion_in_doubt(arm: ArmBuilder, mail: Mail, rng: random.Random) -> None:
+    """The connection broke behind EXPUNGE: it is there or not."""
+    _changed(arm, mail, "deleting")
+    if rng.random() < 0.5:
+        mail.copies.clear()
+
+
+def one_of_two_deleted(arm: ArmBuilder, mail: Mail, rng: random.Random) -> None:
+    """Delivered twice, since the first try was cut behind the dot; its user deleted one of the two."""
+    _before(mail, _INFO, Stage.DOT)
+    arm.inbox(mail, mail.rcpts[0])
+    gone = mail.copies.pop(rng.randrange(2))
+    _changed(arm, mail, "deleting", "expunged", uid=gone.uid)
 
 
 def moved_by_its_user(arm: ArmBuilder, mail: Mail, rng: random.Random) -> None:
     """In another mailbox of its recipient."""
+    _changed(arm, mail, "moving", "moved")
     for copy in mail.copies:
         copy.where = f"{copy.recipient}/Archive"
+
+
+def move_in_doubt(arm: ArmBuilder, mail: Mail, rng: random.Random) -> None:
+    """The connection broke behind MOVE: here, there, or in both (RFC 6851 section 3.3)."""
+    _changed(arm, mail, "moving")
+    if rng.random() < 0.5:
+        arm.inbox(mail, mail.rcpts[0]).where = f"{arm.recipients[mail.rcpts[0]]}/Archive"
 
 
 def to_several(arm: ArmBuilder, mail: Mail, rng: random.Random) -> None:
@@ -178,7 +207,7 @@ def _killed(arm: ArmBuilder, rng: random.Random) -> None:
 Event = Callable[[ArmBuilder, Mail, random.Random], None]
 EVENTS: tuple[Event, ...] = (
     cut_before_the_dot, cut_after_the_dot, cut_with_no_end, given_up_in_doubt, greylisted, deferred_at_the_dot, refused_for_good, re_encoded,
-    deleted_by_its_user, moved_by_its_user, to_several, to_the_internet, with_an_empty_sender, caught_by_the_filter, met_on_the_move,
+    deleted_by_its_user, deletion_in_doubt, one_of_two_deleted, moved_by_its_user, move_in_doubt, to_several, to_the_internet, with_an_empty_sender, caught_by_the_filter, met_on_the_move,
 )
 #: Rate control asks for every mail to be accepted in the end.
 _NOT_UNDER_A_LIMIT = frozenset((given_up_in_doubt, refused_for_good))

@@ -95,6 +95,31 @@ def resurrect(history: HistoryBuilder) -> None:
     arm.event("load-1.log", "expunged", mail.sight + 1, mail=9, mailbox=f"{arm.recipients[mail.rcpts[0]]}/INBOX")
 
 
+def duplicate_and_delete(history: HistoryBuilder) -> None:
+    """It came twice, acknowledged once, and its reader deleted both."""
+    arm = _first(history)
+    mail = arm.mail(9)
+    for uid in ("1000", "1001"):
+        arm.event("load-1.log", "expunged", mail.t_ok + 2, mail=9, mailbox=f"{arm.recipients[mail.rcpts[0]]}/INBOX", uid=uid)
+    mail.copies.clear()
+
+
+def resurrect_by_kill(history: HistoryBuilder) -> None:
+    """A reader expunged it, the pod was killed, and it is there again under its old UID."""
+    arm = _first(history)
+    mail = next(m for m in _elastic(arm) if m.t_ok < KILL_AT - 5)
+    arm.event("load-1.log", "expunged", mail.t_ok + 2, mail=mail.number, mailbox=f"{arm.recipients[mail.rcpts[0]]}/INBOX", uid=str(mail.copies[0].uid))
+
+
+def lose_in_a_move(history: HistoryBuilder) -> None:
+    """MOVE was answered with OK, and the mail is in neither mailbox."""
+    arm = _first(history)
+    mail = arm.mail(9)
+    for kind in ("moving", "moved"):
+        arm.event("load-1.log", kind, mail.t_ok + 2, mail=9, mailbox=f"{arm.recipients[mail.rcpts[0]]}/INBOX", uid="1000", to="Archive")
+    mail.copies.clear()
+
+
 def ignore_dele(history: HistoryBuilder) -> None:
     """A POP3 reader deleted it, QUIT said +OK, and it is there."""
     resurrect(history)

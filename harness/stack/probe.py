@@ -50,12 +50,15 @@ def arrived(canary: Canary, token: str) -> bool:
 
 
 @contextmanager
-def pods(stack: Stack, name: str, nodes: Sequence[str], labels: Mapping[str, str], progress: Progress) -> Iterator[None]:
+def pods(
+    stack: Stack, name: str, nodes: Sequence[str], labels: Mapping[str, str], progress: Progress, *, capabilities: Sequence[str] = (),
+) -> Iterator[None]:
     """A ready pod called ``name`` on each of ``nodes``; removed again.
 
+    :param capabilities: beside those that the cluster gives any container, e.g. ``NET_RAW``.
     :raises StackFailed: one is not ready within a minute.
     """
-    gateway, made = stack.gateway(), [_pod(stack, name, n, labels) for n in nodes]
+    gateway, made = stack.gateway(), [_pod(stack, name, n, labels, capabilities) for n in nodes]
     try:
         gateway.apply(made, stack.namespace)
         expected = [Expected(f"Pod/{p['metadata']['name']}", {"mailgale.dev/probe": p["metadata"]["name"]}, 1) for p in made]
@@ -87,7 +90,7 @@ def image(stack: Stack) -> str:
     return next((i for i in stack.images if i.rpartition("/")[2].startswith("postfix:")), next(iter(stack.images)))
 
 
-def _pod(stack: Stack, name: str, node: str, labels: Mapping[str, str]) -> dict[str, Any]:
+def _pod(stack: Stack, name: str, node: str, labels: Mapping[str, str], capabilities: Sequence[str]) -> dict[str, Any]:
     """The stack's own image, DNS and namespace, pinned to a node."""
     whole = pod_name(name, node)
     dns = {"nameservers": [stack.dns_address], "searches": [f"svc.{stack.cluster_domain}"], "options": [{"name": "ndots", "value": "1"}]}
@@ -95,6 +98,8 @@ def _pod(stack: Stack, name: str, node: str, labels: Mapping[str, str]) -> dict[
         "name": name, "image": image(stack), "imagePullPolicy": "IfNotPresent", "command": ["sleep", "600"],
         "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}},
     }
+    if capabilities:
+        container["securityContext"] = {"capabilities": {"add": list(capabilities)}}
     spec = {"nodeName": node, "dnsPolicy": "None", "dnsConfig": dns, "terminationGracePeriodSeconds": 0, "restartPolicy": "Never",
             "enableServiceLinks": False, "automountServiceAccountToken": False, "containers": [container]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": whole, "labels": {"mailgale.dev/probe": whole, **labels}}, "spec": spec}

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.model.outcome import Outcome, Proto
+from harness.store.fates import kept_back
 from harness.store.history import ArmHistory, Span
 
 _CLOSING = 421
+#: An IMAP user's APPEND counts among the user operations.
+_SENT = f"proto <> {int(Proto.IMAP)}"
 _MAIL = f"""
 SELECT d.proto, d.t, (d.outcome = {int(Outcome.FAIL)} AND d.code IN (0, {_CLOSING})) OR d.outcome = {int(Outcome.INFO)} AS broken
-  FROM (SELECT proto, mail, attempt, min(t) AS t, min(outcome) AS outcome, min(code) AS code FROM dones GROUP BY proto, mail, attempt) d
+  FROM (SELECT proto, mail, attempt, min(t) AS t, min(outcome) AS outcome, min(code) AS code FROM dones x
+    WHERE {_SENT} AND NOT {kept_back("x")} GROUP BY proto, mail, attempt) d
 UNION ALL
-SELECT i.proto, i.t, true FROM (SELECT proto, mail, attempt, min(t) AS t FROM invokes GROUP BY proto, mail, attempt) i
+SELECT i.proto, i.t, true FROM (SELECT proto, mail, attempt, min(t) AS t FROM invokes WHERE {_SENT} GROUP BY proto, mail, attempt) i
   ANTI JOIN dones d ON d.mail = i.mail AND d.attempt = i.attempt
 UNION ALL
 SELECT proto, t_end, outcome <> {int(Outcome.OK)} FROM userops

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.model.outcome import Deferral, Outcome, Proto
-from harness.store.fates import planted
+from harness.store.fates import kept_back, planted
 from harness.store.history import SECOND, ArmHistory, Span
 from harness.store.spans import ORDINARY
 
@@ -24,7 +24,8 @@ def control_figures(arm: ArmHistory, span: Span) -> dict[str, float]:
 def _attempts(arm: ArmHistory, span: Span) -> dict[str, float]:
     row = arm.sql(
         f"SELECT count(*), count(*) FILTER (d.deferral = {int(Deferral.PLANNED_LIMIT)}),"
-        f" count(*) FILTER (d.outcome <> {int(Outcome.OK)} AND d.deferral NOT IN ({int(Deferral.PLANNED_LIMIT)}, {int(Deferral.GREYLIST)}) AND d.code < 500),"
+        f" count(*) FILTER (d.outcome <> {int(Outcome.OK)} AND d.deferral NOT IN ({int(Deferral.PLANNED_LIMIT)}, {int(Deferral.GREYLIST)}) AND d.code < 500"
+        f" AND NOT {kept_back('d')}),"
         f" count(*) FILTER (o.population = {ORDINARY}), count(*) FILTER (o.population = {ORDINARY} AND d.outcome = {_FAIL} AND d.code BETWEEN 400 AND 499)"
         f" FROM dones d JOIN offered o USING (mail, rcpt) WHERE d.t BETWEEN ? AND ? AND NOT ({planted('o.flags')})",
         [span.begin, span.end],

@@ -116,6 +116,20 @@ def lookups(arm: ArmHistory, span: Span | None = None) -> Lookups | None:
     return Lookups(len(rows), len(bad), nearest_rank(times, 0.5), nearest_rank(times, 0.99), dict(sorted(outcomes.items())), (max(bad) - min(bad)) / SECOND if bad else 0.0)
 
 
+def path_problems(arm: ArmHistory) -> list[str]:
+    """Why what pods ask is not what arrives where it is sent, a sentence each, by ``dns_path``; [] when nothing is wrong, or nobody looked."""
+    problems = []
+    for e in arm.events("dns_path"):
+        if e["arrived"] != e["asked"]:
+            meaning = "a second DNS cache is in the path" if e["arrived"] < e["asked"] else "somebody else asks the same, or they are asked twice"
+            problems.append(f"{e['pod']} asked {e['asked']} times, {e['arrived']:.0f} arrived at {', '.join(e['first']) or 'no server'}: {meaning}")
+        if e["host_network"]:
+            problems.append(f"on their node's network (hostNetwork), so that their queries are not theirs alone: {', '.join(e['host_network'])}")
+        if e.get("chroot"):
+            problems.append(f"{e['pod']}: {e['chroot']}")
+    return problems
+
+
 def mails(arm: ArmHistory) -> int:
     """Mails that were acknowledged for one recipient at least."""
     return int(arm.one(f"SELECT count(DISTINCT mail) FROM dones WHERE outcome = {int(Outcome.OK)}"))

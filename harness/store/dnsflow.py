@@ -13,13 +13,14 @@ from typing import Any
 
 from harness.model.dns import CaptureQuality
 from harness.model.dnsaccount import Account, Step, settle
-from harness.model.dnsflow import CHAIN, Layer
+from harness.model.dnsflow import CHAIN, PROBES, RETRIES, Layer
 from harness.model.dnspurpose import PROBE
 from harness.model.outcome import Outcome
 from harness.store.dns import stretch
 from harness.store.history import SECOND, ArmHistory
 
 UPSTREAM = ", upstream"
+COUNTED = ", by its own counters"
 _QUALITY = tuple(CaptureQuality.__dataclass_fields__)
 
 
@@ -35,13 +36,16 @@ def layers(arm: ArmHistory) -> tuple[Layer, ...]:
 
 
 def account(arm: ArmHistory) -> Account:
-    """The conservation account of the whole capture: between two captures of one wire exact, within a server with its terms."""
+    """The conservation account of the whole capture: between two captures of one wire exact, within a server with its terms.
+
+    A server that counts by itself has two steps more: what was captured of it must be what it counted (``dns_counted``).
+    """
     found = layers(arm)
     passed = {layer: [e for e in arm.events("dns_passed") if e["layer"] == layer] for layer in found}
     steps: list[Step] = []
     for above, below in pairwise(found):
         if above is not Layer.APPLICATION:
-            steps.append(_through(above, passed[above]))
+            steps += [_through(above, passed[above]), *_by_counters(arm, above)]
         steps.append(Step(above if above is Layer.APPLICATION else above + UPSTREAM, below, _sent(passed[above]), _received(passed[below], above), tolerance=0.0))
     captures = {str(e["pod"]): quality(e) for e in arm.events("dns_capture")}
     return settle(steps, quiet=_quiet(passed), captures=captures)
@@ -60,6 +64,25 @@ def _through(layer: Layer, events: Sequence[Mapping[str, Any]]) -> Step:
     return Step(layer, layer + UPSTREAM, sum(sum(e["received"].values()) for e in events), _sent(events), dict(sorted(terms.items())))
 
 
+def counters(arm: ArmHistory) -> list[dict[str, Any]]:
+    """The servers' own counters beside their captures (``dns_counted``); [] in runs that did not read them."""
+    return arm.events("dns_counted")
+
+
+def _by_counters(arm: ArmHistory, layer: Layer) -> list[Step]:
+    """What was captured of a layer and what its servers counted: queries that came, and that went on but for what no counter holds."""
+    seen = [e for e in counters(arm) if e["layer"] == layer and not e["why"]]
+    sending = [e for e in seen if "sent" in e["counted"]]
+    unheld = {t: -n for t in (PROBES, RETRIES) if (n := sum(int(e["captured"][t]) for e in sending))}
+    came = Step(layer, layer + COUNTED, _summed(seen, "captured", "received"), _summed(seen, "counted", "received"))
+    went = Step(layer + UPSTREAM, layer + UPSTREAM + COUNTED, _summed(sending, "captured", "sent"), _summed(sending, "counted", "sent"), unheld)
+    return [step for step, events in ((came, seen), (went, sending)) if events]
+
+
+def _summed(events: Sequence[Mapping[str, Any]], by: str, side: str) -> int:
+    return sum(int(e[by][side]) for e in events)
+
+
 def _sent(events: Sequence[Mapping[str, Any]]) -> int:
     return sum(int(e["sent"]) for e in events)
 
@@ -70,7 +93,7 @@ def _received(events: Sequence[Mapping[str, Any]], above: Layer) -> int:
 
 def _quiet(passed: Mapping[Layer, Sequence[Mapping[str, Any]]]) -> dict[str, bool]:
     quiet = {str(layer): all(e["quiet"] for e in events) for layer, events in passed.items()}
-    return {**quiet, **{layer + UPSTREAM: still for layer, still in quiet.items()}}
+    return {layer + side: still for layer, still in quiet.items() for side in ("", UPSTREAM, COUNTED, UPSTREAM + COUNTED)}
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,17 @@ One row per mail and recipient in the table ``fates``; what was found and belong
 | undetermined | yes | nothing, but not everything was read |
 | in_doubt | cut after the final dot, never answered | nothing (0 copies are right) |
 | rejected_but_delivered | only refused (5xx, or any reply before the message) | a copy |
-| resurrected | yes | a copy, though a reader had it expunged |
+| resurrected | yes | a copy, though its reader had it expunged: under the UID that was expunged, or one more than its history explains |
 | deferred, refused, never_attempted | no | nothing |
 | not_counted | any | mail with the empty sender |
 
 Extra copies, in this order: one for every further acknowledgement and every attempt in doubt is *explained*; one for every fault that
 began after the acknowledgement is explained by the *fault* (a worker killed between a recipient's reply and its queue's removal
-delivers again); one for every 4xx reply to the dot is *possible*; the rest is *unexplained*.
+delivers again); one for every 4xx reply to the dot is *possible*; the rest is *unexplained*. A move that its user never heard the end of
+explains one copy too (RFC 6851 section 3.3).
+
+What its own reader deleted counts as a copy that was there (event ``expunged``): it is delivered, and duplicates do not hide behind deletions. A
+deletion that was begun and has no end on record (``deleting`` alone) may have taken effect or not: gone or there, the mail is delivered.
 
 Where the target's queues cannot be listed (event ``not_supported`` with ``what`` = ``queues``), absence after the settling time counts as
 a queue that was read: mail that arrives later is lost here.
@@ -61,7 +65,7 @@ CREATE TABLE tries AS
 WITH i AS (SELECT mail, rcpt, count(*) AS n, min(t) AS t_first FROM invokes GROUP BY ALL),
 d AS (SELECT mail, rcpt, count(*) AS n, count(*) FILTER (outcome = {_OK}) AS n_ok, count(*) FILTER (outcome = {_INFO}) AS n_info,
         count(*) FILTER (outcome = {_FAIL} AND stage = {int(Stage.DOT)} AND code BETWEEN 400 AND 499) AS n_dot4,
-        min(t) FILTER (outcome = {_OK}) AS t_ok, arg_max(code, attempt) AS last_code
+        min(t) FILTER (outcome = {_OK}) AS t_ok, arg_max(CASE WHEN code = 0 AND enhanced >= 50000 THEN 550 ELSE code END, attempt) AS last_code
       FROM dones GROUP BY ALL)
 SELECT coalesce(i.mail, d.mail) AS mail, coalesce(i.rcpt, d.rcpt) AS rcpt, coalesce(i.n, 0) AS n_try, coalesce(d.n_ok, 0) AS n_ok,
   coalesce(d.n_info, 0) + greatest(coalesce(i.n, 0) - coalesce(d.n, 0), 0) AS n_info, coalesce(d.n_dot4, 0) AS n_dot4,
@@ -85,7 +89,12 @@ FROM c GROUP BY ALL
 """
 _MORE = """
 CREATE TABLE seen AS SELECT s.mail, r.rcpt, min(s.t) AS t FROM sights s JOIN recipients r ON r.address = split_part(s.mailbox, '/', 1) GROUP BY ALL;
-CREATE TABLE deleted AS SELECT e.mail, r.rcpt, min(e.t) AS t FROM expunged e JOIN recipients r ON r.address = split_part(e.mailbox, '/', 1) GROUP BY ALL;
+CREATE TABLE again AS SELECT DISTINCT e.mail, e.mailbox FROM copies c JOIN expunged e ON c.mail = e.mail AND c.uid = e.uid AND lower(c.place) = e.mailbox;
+CREATE TABLE deleted AS SELECT e.mail, r.rcpt, min(e.t) AS t, count(DISTINCT (e.mailbox, e.uid)) AS n, bool_or(b.mail IS NOT NULL) AS back
+  FROM expunged e JOIN recipients r ON r.address = split_part(e.mailbox, '/', 1) LEFT JOIN again b USING (mail, mailbox) GROUP BY e.mail, r.rcpt;
+CREATE TABLE meant AS SELECT DISTINCT d.mail, r.rcpt FROM deleting d JOIN recipients r ON r.address = split_part(d.mailbox, '/', 1);
+CREATE TABLE halfway AS SELECT m.mail, r.rcpt, count(*) AS n FROM (SELECT DISTINCT mail, mailbox, uid FROM moving) m
+  ANTI JOIN moved USING (mail, mailbox, uid) JOIN recipients r ON r.address = split_part(m.mailbox, '/', 1) GROUP BY ALL;
 CREATE TABLE returned AS SELECT DISTINCT c.bounce_of AS mail, r.rcpt
   FROM (SELECT bounce_of, lower(unnest(failed)) AS address FROM copies WHERE bounce_of IS NOT NULL) c JOIN recipients r USING (address);
 CREATE TABLE returned_whole AS SELECT DISTINCT bounce_of AS mail FROM copies WHERE bounce_of IS NOT NULL AND len(failed) = 0;
@@ -97,35 +106,38 @@ SELECT o.*, coalesce(t.n_try, 0)::INTEGER AS n_try, coalesce(t.n_ok, 0)::INTEGER
   coalesce(f.box, 0)::INTEGER AS box, coalesce(f.quarantine, 0)::INTEGER AS quarantine, (coalesce(f.box, 0) + coalesce(f.quarantine, 0))::INTEGER AS n,
   coalesce(f.queue1, 0)::INTEGER AS queue1, coalesce(f.queue2, 0)::INTEGER AS queue2,
   (f.sha_min <> '' AND f.sha_min <> w.hex) OR (f.sha_max <> '' AND f.sha_max <> w.hex) AS bad, coalesce(f.sha_min = '', false) AS unhashed,
-  s.t AS t_seen, x.t AS t_deleted, b.mail IS NOT NULL OR bw.mail IS NOT NULL AS bounced,
+  s.t AS t_seen, x.t AS t_deleted, coalesce(x.n, 0)::INTEGER AS n_deleted, coalesce(x.back, false) AS back, w2.mail IS NOT NULL AS meant,
+  coalesce(h.n, 0)::INTEGER AS n_halfway, b.mail IS NOT NULL OR bw.mail IS NOT NULL AS bounced,
   CASE WHEN o.flags & {internet} > 0 THEN {sinks} ELSE coalesce(r.box, false) END AND {queues} AS readable,
   {faults} AS n_faults
 FROM offered o LEFT JOIN tries t USING (mail, rcpt) LEFT JOIN found f USING (mail, rcpt) LEFT JOIN seen s USING (mail, rcpt)
-  LEFT JOIN deleted x USING (mail, rcpt) LEFT JOIN returned b USING (mail, rcpt) LEFT JOIN returned_whole bw USING (mail)
+  LEFT JOIN deleted x USING (mail, rcpt) LEFT JOIN meant w2 USING (mail, rcpt) LEFT JOIN halfway h USING (mail, rcpt)
+  LEFT JOIN returned b USING (mail, rcpt) LEFT JOIN returned_whole bw USING (mail)
   LEFT JOIN readable r USING (rcpt), LATERAL (SELECT lower(printf('%016x%016x', o.sha_lo, o.sha_hi)) AS hex) w
 """
 _FATES = """
 CREATE TABLE fates AS
-WITH e AS (SELECT *, greatest(n - 1, 0) AS extra, CASE WHEN n_ok > 0 THEN n_ok - 1 + n_info ELSE greatest(n_info - 1, 0) END AS free,
-             n_ok > 0 OR n_info > 0 AS maybe FROM joined),
+WITH e AS (SELECT *, greatest(n + n_deleted - 1, 0) AS extra,
+             CASE WHEN n_ok > 0 THEN n_ok - 1 + n_info ELSE greatest(n_info - 1, 0) END + n_halfway AS free, n_ok > 0 OR n_info > 0 AS maybe FROM joined),
 a AS (SELECT *, CASE WHEN maybe THEN least(extra, free) ELSE 0 END AS dup_explained FROM e),
 b AS (SELECT *, CASE WHEN maybe THEN least(extra - dup_explained, coalesce(n_faults, 0)) ELSE 0 END AS dup_fault FROM a),
-c AS (SELECT *, CASE WHEN maybe THEN least(extra - dup_explained - dup_fault, n_dot4) ELSE least(n, n_dot4) END AS dup_possible FROM b)
+p AS (SELECT *, CASE WHEN maybe THEN least(extra - dup_explained - dup_fault, n_dot4) ELSE least(n, n_dot4) END AS dup_possible FROM b),
+c AS (SELECT *, greatest(extra - dup_explained - dup_possible - dup_fault, 0) AS surplus FROM p)
 SELECT mail, rcpt, t_due, sender, population, flags, n_try, n_ok, n_info, n_dot4, t_ok, last_code, n, box, quarantine, queue2, unhashed,
   readable, t_seen, dup_explained, dup_possible, dup_fault,
-  CASE WHEN maybe OR n_dot4 > 0 THEN greatest(extra - dup_explained - dup_possible - dup_fault, 0) ELSE 0 END AS dup_unexplained,
-  n = 0 AND t_seen IS NOT NULL AND t_deleted IS NULL AND queue2 = 0 AND readable AS vanished,
+  n_deleted, CASE WHEN n > 0 AND n_deleted > 0 THEN 0 WHEN maybe OR n_dot4 > 0 THEN surplus ELSE 0 END AS dup_unexplained,
+  n = 0 AND t_seen IS NOT NULL AND t_deleted IS NULL AND NOT meant AND queue2 = 0 AND readable AS vanished,
   CASE
     WHEN flags & {null_sender} > 0 THEN 'not_counted'
     WHEN n > 0 AND NOT maybe AND n_dot4 = 0 THEN 'rejected_but_delivered'
     WHEN n > 0 AND bad THEN 'corrupted'
-    WHEN n > 0 AND t_deleted IS NOT NULL THEN 'resurrected'
-    WHEN n > 1 THEN 'duplicated'
+    WHEN n > 0 AND n_deleted > 0 AND (back OR surplus > 0) THEN 'resurrected'
+    WHEN n + n_deleted > 1 THEN 'duplicated'
     WHEN box > 0 THEN 'delivered'
     WHEN quarantine > 0 THEN 'quarantined'
     WHEN (queue2 > 0 OR queue1 > 0) AND NOT maybe AND n_dot4 = 0 THEN 'rejected_but_delivered'
     WHEN queue2 > 0 THEN 'queued'
-    WHEN t_seen IS NOT NULL OR t_deleted IS NOT NULL THEN 'delivered'
+    WHEN t_seen IS NOT NULL OR t_deleted IS NOT NULL OR meant THEN 'delivered'
     WHEN bounced THEN 'bounced'
     WHEN n_ok > 0 AND (NOT readable OR queue1 > 0) THEN 'undetermined'
     WHEN n_ok > 0 THEN 'lost'
@@ -190,6 +202,11 @@ def settle(arm: ArmHistory) -> Fates:
     con.execute("DROP TABLE joined")
     found = dict(arm.sql("SELECT state, count(*) FROM fates GROUP BY ALL"))
     return Fates(arm, {s: int(found.get(s, 0)) for s in STATES}, (*queues, *_unread(arm)), not queues)
+
+
+def kept_back(row: str) -> str:
+    """SQL that holds for ``dones`` of mails that this side could not send to this server at all: no fault of a session."""
+    return f"({row}.code = 0 AND {row}.enhanced >= 50000)"
 
 
 def planted(column: str = "flags") -> str:

@@ -243,6 +243,9 @@ def _fill(arm: ArmHistory, directory: Directory) -> None:
         (int(e["mail"]), str(e.get("mailbox", "")).lower(), e["t"], int(e.get("latency_from_due_ns") or 0), int(e.get("latency_from_ok_ns") or 0))
         for e in arm.events("first_sight")
     ])
-    t.add("expunged", [(int(e["mail"]), str(e.get("mailbox", "")).lower(), e["t"]) for e in arm.events("expunged")])
-    t.add("flagged", [(int(e["mail"]), str(e.get("mailbox", "")).lower(), str(f)) for e in arm.events("flagged") for f in e.get("flags") or ()])
+    for kind in ("deleting", "expunged", "moving", "moved"):
+        t.add(kind, [(int(e["mail"]), str(e.get("mailbox", "")).lower(), str(e.get("uid") or ""), e["t"]) for e in arm.events(kind)])
+    t.add("flagged", [
+        (int(e["mail"]), str(e.get("mailbox", "")).lower(), str(e.get("uid") or ""), str(f)) for e in arm.events("flagged") for f in e.get("flags") or ()
+    ])
     t.add("faults", [(str(e.get("name")), str(e.get("fault")), str(e.get("edge")), e["t"]) for e in arm.events("fault")])

@@ -77,8 +77,10 @@ class _Reader:
         return self.content
 
     def _events(self, payload: bytes) -> str:
-        kind = ""
-        for line in payload.split(b"\n"):
+        copies = _leading_copies(payload)
+        kind = "copy" if copies else ""
+        self.copies.write(payload[:copies])
+        for line in payload[copies:].split(b"\n"):
             if line.startswith(_COPY):
                 self.copies.write(line + b"\n")
                 kind = "copy"
@@ -138,6 +140,17 @@ class _Reader:
 
     def _damage(self, what: str) -> None:
         self.content.damages.append(Damage(self.path.name, 0, what))
+
+
+def _leading_copies(payload: bytes) -> int:
+    """How many octets at the begin of ``payload`` are whole lines of copies and nothing else; 0 where that is not seen at a glance.
+
+    A census of ten million mails has twenty million of them, in blocks that hold little else.
+    """
+    if not payload.startswith(_COPY):
+        return 0
+    end = payload.find(b"\n", payload.rfind(b"\n" + _COPY) + 1) + 1
+    return end if payload.count(b"\n", 0, end) == payload.count(b"\n" + _COPY, 0, end) + 1 else 0
 
 
 def _listed(value: Any) -> list[Any]:

@@ -25,8 +25,11 @@ CREATE TABLE scopes (round UTINYINT, source VARCHAR, place VARCHAR, complete BOO
 CREATE TABLE copies (round UTINYINT, source VARCHAR, place VARCHAR, recipient VARCHAR, mail UBIGINT, sha VARCHAR,
                      uid VARCHAR, queue VARCHAR, bounce_of UBIGINT, orphan BOOLEAN, failed VARCHAR[], flags VARCHAR[]);
 CREATE TABLE sights (mail UBIGINT, mailbox VARCHAR, t UBIGINT, from_due_ns BIGINT, from_ok_ns BIGINT);
-CREATE TABLE expunged (mail UBIGINT, mailbox VARCHAR, t UBIGINT);
-CREATE TABLE flagged (mail UBIGINT, mailbox VARCHAR, flag VARCHAR);
+CREATE TABLE expunged (mail UBIGINT, mailbox VARCHAR, uid VARCHAR, t UBIGINT);
+CREATE TABLE deleting (mail UBIGINT, mailbox VARCHAR, uid VARCHAR, t UBIGINT);
+CREATE TABLE moving (mail UBIGINT, mailbox VARCHAR, uid VARCHAR, t UBIGINT);
+CREATE TABLE moved (mail UBIGINT, mailbox VARCHAR, uid VARCHAR, t UBIGINT);
+CREATE TABLE flagged (mail UBIGINT, mailbox VARCHAR, uid VARCHAR, flag VARCHAR);
 CREATE TABLE faults (name VARCHAR, fault VARCHAR, edge VARCHAR, t UBIGINT);
 """
 _COPY_FIELDS = (

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,6 @@ def tail(text: str) -> str:
 
 def kill_group(process: subprocess.Popen[Any]) -> None:
     """SIGKILL to the process and all that it started, and wait for its end."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
     process.wait()

@@ -20,7 +20,7 @@ async def aiosmtplib_load(port: int, messages: int, connections: int) -> None:
 
     async def one() -> None:
         nonlocal left
-        client = aiosmtplib.SMTP("127.0.0.1", port, start_tls=False, local_hostname="localhost")
+        client = aiosmtplib.SMTP(hostname="127.0.0.1", port=port, start_tls=False, local_hostname="localhost")
         await client.connect()
         while left:
             left -= 1
@@ -38,10 +38,11 @@ elif "BENCH_PORT" in os.environ:
     import smtplib
     import time
 
+    import gevent
     from locust import User, task
+    from locust.exception import StopUser
 
-    left = int(os.environ["BENCH_MESSAGES"])
-    waiting = 0
+    left = unfinished = int(os.environ["BENCH_MESSAGES"])
 
     class Smtplib(User):
         """One user, one connection, the library's own dialogue, one Locust event a mail."""
@@ -53,13 +54,15 @@ elif "BENCH_PORT" in os.environ:
 
         @task
         def mail(self) -> None:
-            global left
+            global left, unfinished
             if left <= 0:
-                self.environment.runner.quit()
-                return
+                raise StopUser
             left -= 1
             begin = time.perf_counter()
             self.client.sendmail("a@example.org", ["b@example.net"], BODY)
             self.environment.events.request.fire(
                 request_type="smtp", name="mail", response_time=(time.perf_counter() - begin) * 1000, response_length=len(BODY), exception=None
             )
+            unfinished -= 1
+            if not unfinished:
+                gevent.spawn(self.environment.runner.quit)  # a user that quits the runner itself waits for its own end

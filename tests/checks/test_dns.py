@@ -15,6 +15,7 @@ from harness.selftest import dns
 from harness.selftest.builder import ArmBuilder, HistoryBuilder
 from harness.store.dnsflow import asked, totals
 from harness.store.history import load
+from tests.unit.store.test_dns_layers import path
 
 LIMITS = {k: float(v) for k, v in dns_account.LIMITS.items() if v is not None}
 Spoil = Callable[[ArmBuilder], object]
@@ -48,10 +49,12 @@ def said(tmp_path: Path):
 
 def test_a_closed_account_passes(judged):
     v = judged()
-    assert (v.status, v.figures["steps"], v.figures["drops"], v.figures["residual_share_max"]) == (Status.PASS, 5, 0, 0)
+    assert (v.status, v.figures["steps"], v.figures["drops"], v.figures["residual_share_max"]) == (Status.PASS, 9, 0, 0)
     assert "2600 queries" in v.reason
     assert v.evidence[0] == "application → cluster DNS: 2600 = 2600, seen 2600, residual +0 (0.00 %)"
     assert "-2400 of its own zone" in v.evidence[1]
+    assert v.evidence[2] == "cluster DNS → cluster DNS, by its own counters: 2600 = 2600, seen 2600, residual +0 (0.00 %)"
+    assert v.evidence[3] == "cluster DNS, upstream → cluster DNS, upstream, by its own counters: 220 -20 health probes = 200, seen 200, residual +0 (0.00 %)"
 
 
 def replaced(arm: ArmBuilder) -> None:
@@ -71,6 +74,15 @@ def not_supported(arm: ArmBuilder) -> None:
     arm.event("conductor.log", "not_supported", 20, what="dns", why="no root")
 
 
+def not_read(arm: ArmBuilder) -> None:
+    arm.events[dns.LOG].remove(dns.event_of(arm, "dns_counted", "unbound-0"))
+
+
+def refused(arm: ArmBuilder) -> None:
+    arm.events[dns.LOG] = []
+    arm.event("conductor.log", "incident", 20, what="DNS was not counted: pod mx-1 is on its node's network", where="dns")
+
+
 def hardly_any(arm: ArmBuilder) -> None:
     dns.event_of(arm, "dns_passed", "mx-0")["sent"] = 12
     dns.event_of(arm, "dns_passed", "coredns-0").update(received={"application": 12}, terms={"health probes": 20, "retries": 188})
@@ -81,6 +93,14 @@ def hardly_any(arm: ArmBuilder) -> None:
     (dns.forget_layer, "only 3 layers captured, 4 are needed"),
     (dns.residual(0.05), "cluster DNS → cluster DNS, upstream: +11 of 220 queries unexplained"),
     (dns.lose_on_the_wire, "application → cluster DNS: -1 of 2601 queries unexplained"),
+    (dns.counted_otherwise("received", 0.05), "unbound → unbound, by its own counters: +11 of 220 queries unexplained"),
+    (dns.counted_otherwise("sent", -0.05), "unbound, upstream → unbound, upstream, by its own counters: -10 of 200 queries unexplained"),
+    (lambda a: dns.event_of(a, "dns_counted", "unbound-0").update(why="it was started again meanwhile"), "unbound-0: what it counted by itself is not known: it was started again"),
+    (not_read, "unbound-0: what it counted by itself is not known: it was not read"),
+    (lambda a: path(a, 1), "mx-0 asked 20 times, 1 arrived at coredns-1: a second DNS cache is in the path"),
+    (lambda a: path(a, 20, ("mx-0",)), "on their node's network (hostNetwork)"),
+    (lambda a: dns.event_of(a, "dns_capture", "mx-0").update(chroot="Postfix (smtp) runs in a chroot without a resolv.conf"), "mx-0: Postfix (smtp) runs in a chroot"),
+    (refused, "DNS was not counted: pod mx-1 is on its node's network"),
     (replaced, "pod mx-0 was not captured all the time"),
     (not_quiet, "application: was not quiet when it was counted"),
     (no_application, "no application was captured"),
@@ -94,6 +114,16 @@ def test_what_is_not_known_is_inconclusive(judged, spoil: Spoil, says: str):
     v = judged(spoil)
     assert v.status == Status.INCONCLUSIVE
     assert says in v.reason
+
+
+def test_a_run_that_did_not_read_the_counters_is_judged_without_them(judged):
+    v = judged(lambda a: a.drop_events(dns.LOG, "dns_counted"))
+    assert (v.status, v.figures["steps"]) == (Status.PASS, 5)
+
+
+@pytest.mark.parametrize("side", ["received", "sent"])
+def test_counters_within_one_percent_pass(judged, side: str):
+    assert judged(dns.counted_otherwise(side, 0.01)).status == Status.PASS
 
 
 def test_a_residual_within_one_percent_passes(judged):

@@ -276,3 +276,112 @@ def test_mail_left_in_a_queue_is_named_by_place(judged):
     v = judged("queue-drained", lambda a: (a.leave_queued(7), [s.update(found=1) for s in a.scopes if s["where"] == "mx-0:deferred"]))
     assert v.status == Status.FAIL
     assert v.evidence == ("mx-0:deferred: 1",)
+
+
+def changed(a: ArmBuilder, number: int, *kinds: str, uid: int = 1000) -> Mail:
+    """What is on record of a change that the mail's reader made."""
+    mail = a.mail(number)
+    for kind in kinds:
+        a.event("load-1.log", kind, 60, mail=number, mailbox=f"{a.recipients[mail.rcpts[0]]}/INBOX", uid=str(uid))
+    return mail
+
+
+CHECKS = ("no-loss", "no-unexplained-duplicates", "integrity", "mailbox-state", "queue-drained")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("number", [6, 481], ids=["burst", "ordinary, seen"])
+def test_a_deletion_without_an_end_may_have_taken_effect_or_not(judged, check, there, number):
+    def spoil(a: ArmBuilder):
+        mail = changed(a, number, "deleting")
+        if not there:
+            mail.copies.clear()
+
+    assert judged(check, spoil).status == Status.PASS
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_what_its_reader_deleted_is_not_lost(judged, check):
+    v = judged(check, lambda a: changed(a, 6, "deleting", "expunged").copies.clear())
+    assert v.status == Status.PASS
+    if check == "no-loss":
+        assert v.figures["deleted"] == 1
+
+
+def test_duplicates_do_not_hide_behind_deletions(judged):
+    def spoil(a: ArmBuilder):
+        changed(a, 6, "expunged", uid=1000)
+        changed(a, 6, "expunged", uid=1001).copies.clear()
+
+    v = judged("no-unexplained-duplicates", spoil)
+    assert (v.status, v.figures["unexplained"]) == (Status.FAIL, 1)
+
+
+def test_the_same_deletion_told_twice_is_one(judged):
+    def spoil(a: ArmBuilder):
+        changed(a, 6, "expunged", "expunged").copies.clear()
+
+    assert judged("no-unexplained-duplicates", spoil).status == Status.PASS
+
+
+@pytest.mark.parametrize("check", ["no-unexplained-duplicates", "integrity"])
+def test_one_of_two_explained_copies_deleted_is_no_resurrection(judged, check):
+    def spoil(a: ArmBuilder):
+        a.end_attempt(6, INFO, Stage.DOT, 0)
+        a.retry(6)
+        a.duplicate(6)
+        del changed(a, 6, "expunged", uid=1001).copies[1]
+
+    assert judged(check, spoil).status == Status.PASS
+
+
+def test_no_fault_explains_a_mail_that_is_back_under_the_uid_that_was_expunged(judged):
+    def spoil(a: ArmBuilder):
+        mail = next(m for m in a.mails if m.t_ok < 30)
+        a.event("load-1.log", "expunged", 31, mail=mail.number, mailbox=f"{a.recipients[mail.rcpts[0]]}/INBOX", uid=str(mail.copies[0].uid))
+
+    v = judged("integrity", spoil, arm="queue-on-pvc")
+    assert (v.status, v.figures["resurrected"]) == (Status.FAIL, 1)
+
+
+@pytest.mark.parametrize(("kinds", "status"), [(("moving",), Status.PASS), (("moving", "moved"), Status.FAIL)])
+def test_a_copy_in_both_mailboxes_is_explained_by_a_move_in_doubt_only(judged, kinds, status):
+    def spoil(a: ArmBuilder):
+        mail = changed(a, 6, *kinds)
+        a.inbox(mail, mail.rcpts[0]).where = f"{a.recipients[mail.rcpts[0]]}/Archive"
+
+    assert judged("no-unexplained-duplicates", spoil).status == status
+
+
+def test_a_mail_lost_in_a_move_is_lost(judged):
+    v = judged("no-loss", lambda a: changed(a, 6, "moving", "moved").copies.clear())
+    assert (v.status, v.figures["lost"]) == (Status.FAIL, 1)
+
+
+def unsent(a: ArmBuilder, *numbers: int):
+    """These mails need SMTPUTF8, and the server does not announce it."""
+    for n in numbers:
+        a.end_attempt(n, FAIL, Stage.MAIL, 0)
+        for attempt in a.mail(n).attempts:
+            attempt.enhanced = 50607
+        a.mail(n).copies.clear()
+    a.event("load-1.log", "reply", 30, code=0, enhanced="5.6.7", stage="mail", text="the server does not announce SMTPUTF8", deferral="none")
+
+
+def test_what_could_not_be_sent_is_refused_and_not_deferred(judged):
+    v = judged("all-accepted", lambda a: unsent(a, 6, 7))
+    assert v.status == Status.FAIL
+    assert (v.figures["refused"], v.figures["deferred"], v.figures["unanswered"]) == (2, 0, 0)
+    assert "5.6.7 the server does not announce SMTPUTF8" in v.evidence[0]
+
+
+@pytest.mark.parametrize("check", ["availability", "no-failed-sessions", "no-loss", "integrity"])
+def test_what_could_not_be_sent_is_no_failed_session_and_no_loss(judged, check):
+    assert judged(check, lambda a: unsent(a, *range(1, 41))).status == Status.PASS
+
+
+def test_a_load_without_the_extensions_it_asks_for_was_not_the_plans(judged):
+    v = judged("load-was-real", lambda a: a.event("load-1.log", "not_offered", 30, proto="smtp", extension="DSN"))
+    assert v.status == Status.INCONCLUSIVE
+    assert "offers no DSN (smtp)" in v.reason

@@ -124,3 +124,28 @@ def test_a_good_arm_has_a_reader_by_pop3(judged):
     seen: list[int] = []
     judged(CHECK, lambda a: seen.extend(m.number for m in a.mails if m.rcpts == [POP_USER]))
     assert len(seen) >= 10
+
+
+@pytest.mark.parametrize("kind", ["deleting", "expunged"])
+def test_mail_read_by_pop3_that_its_user_deleted_needs_no_unique_id_in_the_census(judged, kind):
+    def spoil(a: ArmBuilder):
+        for e in list(a.of("load-1.log", "uidl")):
+            a.event("load-1.log", kind, 60, mail=e["mail"], mailbox=e["mailbox"], uid=f"pop3:{e['uidl']}")
+            a.mail(e["mail"]).copies.clear()
+        a.popped = ()
+
+    assert judged(CHECK, spoil).status == Status.PASS
+
+
+@pytest.mark.parametrize("kinds", [("deleting",), ("deleting", "expunged"), ("moving", "moved")])
+def test_a_second_copy_need_not_have_the_flags_of_one_that_its_user_deleted_or_moved(judged, kinds):
+    def spoil(a: ArmBuilder):
+        e = a.of("load-1.log", "flagged")[0]
+        mail = a.mail(e["mail"])
+        a.inbox(mail, mail.rcpts[0])
+        del mail.copies[0]
+        for kind in kinds:
+            a.event("load-1.log", kind, 60, mail=e["mail"], mailbox=e["mailbox"], uid=str(e["uid"]))
+
+    assert judged(CHECK, spoil).status == Status.PASS
+    assert judged(CHECK, lambda a: (spoil(a), a.drop_events("load-1.log", kinds[0]), a.drop_events("load-1.log", "expunged"))).status == Status.FAIL

@@ -7,6 +7,7 @@ is there once.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ import yaml
 
 from harness.cluster import node_image
 from harness.cluster.context import target_for_context
+from harness.dns.count import Case, count
+from harness.dns.libcs import program
+from harness.dns.remote import remote_place
 from harness.errors import GuardRefused, NotReady
 from harness.kube.client import Cluster
 from harness.model.target import Target
@@ -172,6 +176,26 @@ def test_kubelets_report_the_images_under_the_names_that_are_looked_for(stack: S
         with pytest.raises(NotReady, match=r"nodes lack images.*mailgale/mx:not-there on"):
             foreign.have_images(cluster, [lacking], SilentProgress())
         assert len(held["mailgale/mx:not-there"]) >= 3
+
+
+DNS_NAME = "client-198-51-100-7.example.net"
+
+
+def test_dns_is_counted_through_the_context(stack: Stack, mailgale: Command):
+    done = mailgale("dns", "count", DNS_NAME, "--libc", "glibc", "--family", "any", "-o", "json", *NAMED)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert {u["ndots"]: u["queries"] for u in json.loads(done.stdout)["look_ups"]} == {5: 12, 1: 2}
+
+
+def test_dns_is_counted_by_a_pod_where_the_nodes_are_not_here(stack: Stack, checkout: Checkout, tmp_path: Path):
+    there = as_foreign(stack)
+    asked = there.cluster.pods(there.namespace, component="mx")[0]
+    with remote_place(there, asked, checkout, SilentProgress()) as place:
+        assert place.bring is not None
+        made = place.bring(program("glibc", checkout))
+        found = {n: count(place, made, Case(DNS_NAME, "glibc", n, "any"), tmp_path / str(n)) for n in (5, 1)}
+    assert {n: (c.tree.queries, c.flaws, bool(c.found)) for n, c in found.items()} == {5: (12, (), True), 1: (2, (), True)}
+    assert [p.name for p in there.cluster.pods(there.namespace) if p.name.startswith("dns-count")] == []
 
 
 def test_preflight_says_what_is_proven(stack: Stack, mailgale: Command, checkout: Checkout):

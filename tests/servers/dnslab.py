@@ -43,9 +43,16 @@ def until(probe: Callable[[], object], what: str, seconds: float = 10.0) -> None
 
 @contextmanager
 def tcpdump(made: Lab, path: Path, *words: str) -> Iterator[None]:
-    """An independent capture of port 53 in the client's namespace, in immediate mode and written packet by packet."""
+    """An independent capture of port 53 in the client's namespace."""
+    with tcpdump_in(made.client, made.interface, path, *words):
+        yield
+
+
+@contextmanager
+def tcpdump_in(namespace: Path, interface: str, path: Path, *words: str) -> Iterator[None]:
+    """An independent capture of port 53 in a namespace, in immediate mode and written packet by packet; nothing may be dropped."""
     needs("tcpdump")
-    argv = ["nsenter", f"--net={made.client}", "tcpdump", "-i", made.interface, "-nn", "--immediate-mode", "-U", "-B", "8192", "-s", "0", "-Z", "root", "-w", str(path)]
+    argv = ["nsenter", f"--net={namespace}", "tcpdump", "-i", interface, "-nn", "--immediate-mode", "-U", "-B", "8192", "-s", "0", "-Z", "root", "-w", str(path)]
     process = subprocess.Popen([*argv, "port", "53", *words], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:

@@ -24,6 +24,7 @@ class Behaviour:
     at_dot: Callable[[int, str], str] = lambda n, trace: ""
     frozen: Callable[[float], bool] = lambda seconds: False
     deliver: Callable[[str, bytes], object] = lambda address, octets: None
+    extensions: tuple[str, ...] = ()  #: announced beside PIPELINING, 8BITMIME and SIZE
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Sink:
         self.acknowledged_ns: list[int] = []  #: when, for each of them
         self.kept: list[tuple[str, bytes]] = []  #: trace and octets of each mail that was kept, acknowledged or not
         self.recipients: list[tuple[str, str]] = []  #: (trace, address) acknowledged
+        self.commands: list[str] = []  #: MAIL and RCPT as they came
         self.clients: list[str] = []  #: address of each connection's other end
         self.connections = self.rcpts = self.dots = 0
         self.begun = time.monotonic()
@@ -83,8 +85,11 @@ class Sink:
         while line := await reader.readline():
             await self._thaw()
             verb = line[:4].upper()
+            if verb in (b"MAIL", b"RCPT"):
+                self.commands.append(line.decode().strip())
             if verb in (b"EHLO", b"LHLO"):
-                writer.write(b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n")
+                more = b"".join(b"250-%b\r\n" % e.encode() for e in self.behaviour.extensions)
+                writer.write(b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n%b250 SIZE 0\r\n" % more)
             elif verb == b"RCPT":
                 address = line[line.index(b"<") + 1 : line.index(b">")]
                 refusal = self.behaviour.at_rcpt(self.rcpts, address)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,11 +32,11 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[int, Tell]]:
-    """The proxy's port, and a function that tells it something and returns (exit code, what it said)."""
+def server(request: pytest.FixtureRequest) -> Iterator[tuple[int, Tell]]:
+    """The proxy's port, and a function that tells it something and returns (exit code, what it said). A parameter is its RULES."""
     port, udp, tcp = bound()
     mine, control = free_port(), free_port()
-    env = {**os.environ, "UPSTREAM": f"127.0.0.1:{port}", "PORT": str(mine), "CONTROL": str(control)}
+    env = {**os.environ, "UPSTREAM": f"127.0.0.1:{port}", "PORT": str(mine), "CONTROL": str(control), "RULES": getattr(request, "param", "")}
     command = [sys.executable, "-m", "harness.dns.faultserver"]
 
     def tell(*words: str) -> tuple[int, dict[str, Any]]:
@@ -82,3 +83,19 @@ def test_what_cannot_be_a_rule_changes_nothing(server: tuple[int, Tell], rules: 
     assert code == 1
     assert said["error"]
     assert asked(port, "example.net.", "MX") == "NXDOMAIN"
+
+
+@pytest.mark.parametrize("server", ['[{"fault": "delay", "delay_s": 0.3}]'], indirect=True)
+def test_rules_of_the_environment_hold_from_the_begin(server: tuple[int, Tell]) -> None:
+    port, tell = server
+    begin = time.monotonic()
+    assert asked(port, "example.net.", "MX") == "NOERROR"
+    assert 0.3 <= time.monotonic() - begin < 1.5
+    assert tell("counters")[1]["rules"] == [{"fault": "delay", "picked": 1, "struck": 1}]
+
+
+@pytest.mark.parametrize("rules", ['[{"fault": "nonsense"}]', "no json", "7"])
+def test_rules_of_the_environment_that_cannot_be_end_it(rules: str) -> None:
+    env = {**os.environ, "UPSTREAM": "127.0.0.1:1", "PORT": str(free_port()), "CONTROL": str(free_port()), "RULES": rules}
+    done = subprocess.run([sys.executable, "-m", "harness.dns.faultserver"], env=env, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr.startswith("RULES: ")) == (2, True)

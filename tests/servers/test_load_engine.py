@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.census.canonical import examine
 from harness.load.spec import Access
 from harness.model.outcome import Deferral, Outcome, Stage
 from harness.support.clock import wait_for
@@ -329,3 +330,53 @@ def test_a_pool_of_the_other_family_is_refused(tmp_path: Path):
     code, errors = finish(engine(make_spec(tmp_path, 25, {"steady_rate_per_s": 1}, sources=("::1",))))
     assert code == 4
     assert "of the other family" in errors
+
+
+EXTENDED = {"elastic_senders": 4, "backlog_per_sender": 100, "burst_max_s": 30, "smtputf8_share": 0.5, "dsn_share": 0.5, "dsn_notify": "SUCCESS,DELAY",
+            "dsn_ret": "FULL", "recipients_max": 1}
+
+
+@AHEAD
+def test_internationalised_mail_and_notifications_where_they_are_offered(tmp_path: Path, ahead: bool):
+    with Sink(Behaviour(extensions=("SMTPUTF8", "DSN"))) as sink:
+        ledger = run(make_spec(tmp_path, sink.port, {**EXTENDED, "ahead": ahead}))
+    agrees(sink, ledger)
+    assert all(found == [OK] for found in ledger.outcomes().values())
+    flags = Counter(f for o in ledger.offers for f in (16, 32) if o["flags"] & f)
+    mails = [c for c in sink.commands if c.startswith("MAIL")]
+    utf8 = [c for c in mails if c.endswith("SMTPUTF8") or " SMTPUTF8 " in c]
+    asked = [c for c in mails if " RET=FULL ENVID=run.1-a." in c]
+    assert len(utf8) == flags[16] > 150
+    assert all(".grüße@" in c and " BODY=8BITMIME" in c for c in utf8)
+    assert len(asked) == sum(c.endswith(" NOTIFY=SUCCESS,DELAY") for c in sink.commands) == flags[32] > 150
+    assert ledger.kinds("not_offered") == []
+    traces = dict(sink.kept)
+    assert all(("Jörg" in traces[f"run.1-a.{o['mail']}"].decode()) == bool(o["flags"] & 16) for o in ledger.offers)
+
+
+@AHEAD
+def test_where_they_are_not_offered_the_one_is_refused_for_good_and_the_other_goes_without(tmp_path: Path, ahead: bool):
+    with Sink() as sink:
+        ledger = run(make_spec(tmp_path, sink.port, {**EXTENDED, "ahead": ahead}))
+    agrees(sink, ledger)
+    kinds = {(o["mail"], o["rcpt"]): o["flags"] for o in ledger.offers}
+    assert ledger.outcomes() == {p: [FAIL] if flags & 16 else [OK] for p, flags in kinds.items()}
+    failed = [d for d in ledger.dones if d["outcome"] == FAIL]
+    assert {(d["stage"], d["code"], d["enhanced"]) for d in failed} == {(int(Stage.MAIL), 0, 50607)}
+    assert not any("SMTPUTF8" in c or "NOTIFY" in c or "RET=" in c for c in sink.commands)
+    assert sorted((e["proto"], e["extension"]) for e in ledger.kinds("not_offered")) == [("smtp", "DSN"), ("smtp", "SMTPUTF8")]
+    assert [e["enhanced"] for e in ledger.kinds("reply") if not e["code"]] == ["5.6.7"]
+    assert (ledger.end["reason"], ledger.end["rejected"]) == ("done", len(failed))
+
+
+def test_users_with_addresses_in_utf8_get_what_was_meant_for_them(tmp_path: Path):
+    users = tmp_path / "users.csv"
+    users.write_text("jörg@example.org,x\nuser2@example.org,x\n")
+    with Sink(Behaviour(extensions=("SMTPUTF8",))) as sink:
+        ledger = run(make_spec(tmp_path, sink.port, {"elastic_senders": 2, "backlog_per_sender": 60, "probe_users": 0, "size_median_bytes": 20_000},
+                               user_file=str(users), users=0))
+    agrees(sink, ledger)
+    assert all(found == [OK] for found in ledger.outcomes().values())
+    assert any("<jörg@example.org>" in c for c in sink.commands)
+    offered = {f"run.1-a.{o['mail']}": o["sha"].hex() for o in ledger.offers}
+    assert {trace: examine(octets.replace(b"\r\n..", b"\r\n."), "run.1-a.").sha for trace, octets in sink.kept} == offered

@@ -8,11 +8,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from harness.census.settle import acknowledged
 from harness.census.spec import CensusSpec, Server
 from harness.census.take import take
 from harness.load.params import MARKS
 from harness.load.spec import Access, LoadSpec
-from harness.model.outcome import Outcome, Proto, UserOp
+from harness.model.outcome import Outcome, Population, Proto, UserOp
 from harness.store.log import read_events
 from harness.support.clock import wait_for
 from tests.servers.load_runs import Ledger, engine, finish, make_spec, run
@@ -173,3 +174,55 @@ def _census(arm_dir: Path, run_id: str, arm: str, box: Dovecot) -> list[dict[str
     take(CensusSpec(run_id, arm, str(arm_dir), "ns", Server("127.0.0.1", box.imap), 12, PASSWORD, pop3=Server("127.0.0.1", box.pop3), pop3_users=1,
                     pop3_first=first, flags=MARKS))
     return [e for e in read_events(arm_dir / "census.log") if isinstance(e, dict)]
+
+
+CHANGES = {"steady_rate_per_s": 25, "probe_users": 0, "imap_users": 6, "pop_users": 6, "delete_share": 0.3, "move_share": 0.3, "append_share": 0.5}
+
+
+def test_what_readers_deleted_moved_and_appended_is_what_the_census_meets(tmp_path: Path):
+    """A real Dovecot: deleted mail is nowhere, moved mail in its new mailbox alone, appended mail where it was put; all else in the INBOX."""
+    with dovecot(12) as box, Sink(Behaviour(deliver=box.deliver)) as sink:
+        spec = spec_for(tmp_path, sink, box, CHANGES)
+        ledger = run(spec)
+        assert not acknowledged(tmp_path) & {(e["mail"], e["mailbox"].partition("/")[0]) for e in ledger.kinds("expunged")}
+        taken = _census(tmp_path, spec.run_id, spec.arm, box)
+    deleted = {(e["mail"], e["mailbox"]) for e in ledger.kinds("expunged")}
+    moved = {(e["mail"], e["mailbox"]) for e in ledger.kinds("moved")}
+    by_pop = [e for e in ledger.kinds("expunged") if e["uid"].startswith("pop3:")]
+    assert len(by_pop) > 5
+    assert len(deleted) - len(by_pop) > 5
+    assert len(moved) > 5
+    where: dict[int, set[str]] = {}
+    for copy in (c for c in taken if c["kind"] == "copy" and c["round"] == 2 and c["source"] == "mailbox"):
+        where.setdefault(copy["mail"], set()).add(copy["where"])
+    in_doubt = {(e["mail"], e["mailbox"]) for e in (*ledger.kinds("deleting"), *ledger.kinds("moving"))} - deleted - moved
+    assert all(mailbox not in where.get(mail, ()) for mail, mailbox in deleted | moved)
+    assert all(f"{mailbox.partition('/')[0]}/Archive" in where[mail] for mail, mailbox in moved)
+    recipients = ledger.kinds("recipients")[0]["addresses"]
+    own = {o["mail"]: recipients[o["rcpt"]] for o in ledger.offers if o["population"] == int(Population.APPENDER)}
+    put = {d["mail"] for d in ledger.dones if d["proto"] == Proto.IMAP and d["outcome"] == OK}
+    assert len(put) > 5
+    assert all(where[mail] == {f"{own[mail]}/Sent"} for mail in put)
+    kept = {(d["mail"], f"{recipients[d['rcpt']]}/INBOX") for d in ledger.dones if d["outcome"] == OK and d["mail"] not in own}
+    assert all(mailbox in where[mail] for mail, mailbox in kept - deleted - moved - in_doubt)
+    done = {UserOp(u["op"]) for u in ledger.userops if u["outcome"] == OK}
+    assert done >= {UserOp.STORE, UserOp.EXPUNGE, UserOp.MOVE, UserOp.APPEND, UserOp.DELE}
+    assert ledger.kinds("not_offered") == ledger.kinds("reader_lost") == []
+
+
+def test_every_change_was_on_record_before_its_end(tmp_path: Path):
+    with dovecot(12) as box, Sink(Behaviour(deliver=box.deliver)) as sink:
+        ledger = run(spec_for(tmp_path, sink, box, CHANGES))
+    for begin, end in (("deleting", "expunged"), ("moving", "moved")):
+        begun = {(e["mail"], e["mailbox"], e["uid"]): e["t"] for e in ledger.kinds(begin)}
+        ended = {(e["mail"], e["mailbox"], e["uid"]): e["t"] for e in ledger.kinds(end)}
+        assert ended
+        assert all(begun[key] < t for key, t in ended.items())
+    assert {m for m, *_ in ledger.outcomes()} == {o["mail"] for o in ledger.offers}
+
+
+def test_readers_that_share_accounts_may_not_change_them(tmp_path: Path):
+    with Sink() as sink, dovecot(12) as box:
+        code, errors = finish(engine(spec_for(tmp_path, sink, box, {**CHANGES, "watchers": 1})))
+    assert code == 4, errors
+    assert "need an account each: 13 with the watchers, but there are 12" in errors

@@ -78,12 +78,22 @@ def test_a_file_in_incoming_counts_once_postfix_marks_it_as_whole(tmp_path, mode
 def test_a_damaged_file_elsewhere_is_salvaged_or_makes_the_scope_incomplete(tmp_path):
     root = spool(tmp_path)
     (root / "corrupt/A").write_bytes(queue_file(mail(1), TO)[:-12])
-    (root / "corrupt/B").write_bytes(b"\0" * 100)
+    (root / "corrupt/B").write_bytes(b"\0" * 99 + b"x")
     found = scopes(root)["corrupt"]
     assert [(c.seen.mail, c.recipient) for c in found] == [(1, r) for r in TO]
     assert not found.complete
     assert found.why.startswith("B: ")
     assert scopes(root)["active"].complete
+
+
+@pytest.mark.parametrize("octets", [b"", b"\0" * 4096])
+def test_what_a_power_cut_has_emptied_holds_no_mail_and_was_read(tmp_path, octets):
+    root = spool(tmp_path)
+    (root / "corrupt/A").write_bytes(octets)
+    (root / "deferred/B").write_bytes(octets)  # Postfix has not given this one up yet
+    found = scopes(root)
+    assert (found["corrupt"].complete, list(found["corrupt"]), found["corrupt"].detail["emptied"]) == (True, [], 1)
+    assert not found["deferred"].complete
 
 
 def test_salvage_keeps_the_hash_of_what_is_left():
@@ -196,3 +206,12 @@ def test_a_census_that_breaks_leaves_no_end_mark(tmp_path, monkeypatch):
     kinds = [e["kind"] for e in read_events(tmp_path / "census.log")]
     assert "log_opened" in kinds
     assert "log_closed" not in kinds
+
+
+def test_of_many_reasons_the_first_are_kept():
+    scope = Scope("queue", "mx-0:corrupt")
+    for n in range(1000):
+        scope.fail(f"file {n} is damaged")
+    assert scope.why.startswith("file 0 is damaged; file 1 ")
+    assert scope.why.endswith("; …")
+    assert len(scope.why) < 600

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.chaos import restore, storage
+from harness.chaos import powerloss, restore, storage
 from harness.chaos.world import FaultFailed
 from harness.cluster import filesystems
 from harness.errors import NotSupported
@@ -40,8 +40,16 @@ class Doing:
     def say(self, edge: str, **detail: object) -> None:
         self.said.append((edge, detail))
 
-    def arm(self, op: str, **fields: object) -> None:
+    def arm(self, op: str, **fields: object) -> dict[str, object]:
         self.armed.append({"op": op, **fields})
+        return self.armed[-1]
+
+    def until(self, probe, what: str):
+        assert probe(), what
+
+    def undo_one(self, armed: dict[str, object]) -> None:
+        self.armed.remove(armed)
+        assert restore.UNDO[str(armed["op"])](self.world, armed) == ""
 
     def hold(self, seconds: float) -> None:
         self.while_held()
@@ -158,6 +166,43 @@ def test_a_read_only_volume_is_repaired_with_what_it_held(volume):
     assert filesystems.writable(path)
     assert {p.name for p in path.iterdir()} - {"lost+found"} == {"mail"}  # what nobody had synced is gone, as with a real disk
     assert (path / "mail").read_text() == "x"
+
+
+def losing_power(volume, monkeypatch, power_off=filesystems.power_off, meanwhile=lambda: None):
+    """A fault that cuts the power of ``volume``, on a cluster whose pod goes at once; what it said."""
+    f, killed, scaled = Doing(volume[0]), [], []
+    f.world, f.while_held = repairing(volume[0], scaled), meanwhile
+    f.world.spec.target_object = lambda: volume[0]
+    f.world.workload = lambda name: {"spec": {"replicas": 1}}
+    f.world.gateway.delete_pod = lambda name, *_, uid: killed.append(uid)
+    monkeypatch.setattr(powerloss, "gone", lambda f, pod: pod.uid in killed)
+    monkeypatch.setattr(filesystems, "power_off", power_off)
+    monkeypatch.setattr(powerloss, "BEFORE_S", 0.1)
+    powerloss._power_loss(f)
+    assert (killed, scaled) == (["u"], [0, 1])
+    return f.said
+
+
+def test_a_power_cut_takes_what_was_not_synced_and_nothing_else(volume, monkeypatch):
+    path = volume[1]
+    (path / "mail").write_text("x")
+    subprocess.run(["sync", path / "mail"], check=True)
+    said = losing_power(volume, monkeypatch, meanwhile=lambda: (path / "acknowledged-too-early").write_text("x"))
+    assert [e for e, _ in said] == ["begin", "evidence", "evidence", "end"]
+    assert said[2][1] == {"volume": CLAIM, "synced_kept": True, "unsynced_kept": False}
+    assert {p.name for p in path.iterdir()} - {"lost+found"} == {"mail"}
+
+
+def test_a_power_cut_that_forgets_nothing_is_a_failed_fault(volume, monkeypatch):
+    """Planted: the file system is synced before it is broken off."""
+
+    def in_order(path: Path) -> None:
+        os.sync()
+        filesystems.break_off(path)
+
+    with pytest.raises(FaultFailed, match="unsynced file there: True"):
+        losing_power(volume, monkeypatch, in_order)
+    assert filesystems.writable(volume[1])
 
 
 def test_a_volume_in_use_is_not_repaired(volume):

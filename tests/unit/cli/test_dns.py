@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,13 @@ def test_without_root_the_local_network_is_not_supported(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "argv", ["mailgale", "dns", "count", "a.example", "--local", "--libc", "glibc"])
     assert border._guarded() == 8
     assert "not supported here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "code", "said"), [
+    (["--target", "context", "--context", "staging"], 7, "the context 'staging' is not allowed"), (["--target", "context"], 4, "go together"),
+])
+def test_contexts_are_asked_for_as_everywhere(words: list[str], code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["mailgale", "dns", "count", "a.example", "--libc", "glibc", *words])
+    assert border._guarded() == code
+    assert said in " ".join(capsys.readouterr().err.split())

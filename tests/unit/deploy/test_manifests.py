@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from harness.dns.faults import Fault, Rule
+from harness.dns.faultserver import rule_of
 from harness.errors import StackFailed
 from harness.load import pods
 from harness.model.dnslab import DELAYS
@@ -27,7 +30,7 @@ COMPONENTS = ROOT / "deploy" / "components"
 
 
 #: Variants that bring components of their own.
-ADDING = ("node-local-dns", "dns-proxy")
+ADDING = ("node-local-dns", "dns-proxy", "far-authority")
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +171,12 @@ def _claims(m: list[Manifest]) -> Any:
     return len(mx["spec"].get("volumeClaimTemplates") or []), [v for v in pod(mx)["volumes"] if v["name"] == "spool"]
 
 
+def _mail_volumes(m: list[Manifest]) -> Any:
+    mailbox, proxy = named(m, "StatefulSet", "mailbox"), named(m, "Deployment", "mailbox-proxy")
+    shared = [v["persistentVolumeClaim"]["claimName"] for v in pod(mailbox)["volumes"] if "persistentVolumeClaim" in v]
+    return len(mailbox["spec"].get("volumeClaimTemplates") or []), shared, [c["name"] for c in pod(proxy)["containers"]]
+
+
 def _hooks(m: list[Manifest]) -> Any:
     mail = ("edge", "mx", "filter", "mailbox", "mailbox-proxy", "submission", "outbound")
     return [w["metadata"]["name"] for w in workloads(m) if w["metadata"]["name"] in mail and "lifecycle" in pod(w)["containers"][0]]
@@ -182,12 +191,14 @@ def _ndots(m: list[Manifest]) -> Any:
     [
         ("mx-1x", _replicas, 1), ("mx-2x", _replicas, 2), ("mx-light", _cpu, "1"),
         ("shared-limit", _env("Deployment", "filter"), "shared"), ("pod-limit", _env("StatefulSet", "mx"), "pod"),
+        ("no-fsync", _env("StatefulSet", "mx", "NO_FSYNC"), "yes"),
         ("queue-on-pvc", _claims, (1, [])), ("queue-on-emptydir", _claims, (0, [{"name": "spool", "emptyDir": {}}])),
         ("sender-domain-check", _checks_senders, "yes"), ("no-prestop", _hooks, []), ("ndots-1", _ndots, {"1"}),
         ("edge-lag-0", _env("Deployment", "edge", "LAG_S", 1), "0"), ("edge-lag-60", _env("Deployment", "edge", "LAG_S", 1), "60"),
         ("edge-lag-180", _env("Deployment", "edge", "LAG_S", 1), "180"), ("edge-lag-lost", _env("Deployment", "edge", "LOSE_REMOVALS", 1), "yes"),
         ("prestop-wait-12", _wait, "12"), ("ready-on-filter", _asks_filter, True), ("filter-half", _filter_cpu, "500m"),
         ("probes-strict", _liveness, ["/usr/local/lib/mailgale/probe", "25", "proxy"]),
+        ("unbound-slots-1000", _env("StatefulSet", "unbound", "INCOMING_NUM_TCP"), "1000"),
         ("mx-off-edge", _off_edge, True), ("milter-accept", _env("StatefulSet", "mx", "MILTER_DEFAULT"), "accept"), ("queue-on-ext4", _file_systems, {"spool-mx-0": 256 << 20}),
     ],
 )
@@ -236,9 +247,16 @@ def test_every_variant_is_described_and_tested() -> None:
     assert set(described) == {
         "mx-1x", "mx-2x", "mx-light", "shared-limit", "pod-limit", "queue-on-pvc", "queue-on-emptydir", "no-prestop", "ndots-1",
         "edge-lag-0", "edge-lag-60", "edge-lag-180", "edge-lag-lost", "prestop-wait-12", "ready-on-filter", "filter-half", "milter-accept",
-        "queue-on-ext4", "mx-off-edge", "probes-strict", "node-local-dns", "node-local-dns-tcp", "dns-proxy", "sender-domain-check",
-        *(name for name, _, _ in LAB_VARIANTS),
+        "queue-on-ext4", "mx-off-edge", "probes-strict", "node-local-dns", "node-local-dns-tcp", "dns-proxy", "sender-domain-check", "mailbox-shared",
+        "no-fsync", "far-authority", "unbound-slots-1000", *(name for name, _, _ in LAB_VARIANTS),
     }
+
+
+def test_mailbox_shared_gives_both_backends_one_volume_and_each_proxy_a_slot_controller(minimal: list[Manifest]) -> None:
+    made = rendered("mailbox-shared")
+    assert _mail_volumes(minimal) == (1, [], ["dovecot"])
+    assert _mail_volumes(made) == (0, ["mail-shared"], ["dovecot", "remap"])
+    assert named(made, "PersistentVolumeClaim", "mail-shared")["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def test_node_local_dns_turns_every_pod_to_its_nodes_cache(minimal: list[Manifest]) -> None:
@@ -261,6 +279,20 @@ def test_dns_proxy_stands_before_both_resolvers() -> None:
     env = {e["name"]: e.get("value") for e in pod(named(made, "Deployment", "coredns"))["containers"][0]["env"]}
     assert [env[f"UNBOUND_{n}_SERVICE_HOST"] for n in (0, 1)] == ["$(DNS_PROXY_0_SERVICE_HOST)", "$(DNS_PROXY_1_SERVICE_HOST)"]
     assert {named(made, "Service", f"dns-proxy-{n}")["spec"]["selector"]["statefulset.kubernetes.io/pod-name"] for n in (0, 1)} == {"dns-proxy-0", "dns-proxy-1"}
+
+
+def test_a_far_authority_stands_behind_both_resolvers_and_is_late() -> None:
+    made = rendered("far-authority")
+    env = {e["name"]: e.get("value") for e in pod(named(made, "StatefulSet", "unbound"))["containers"][0]["env"]}
+    assert env["NSD_SERVICE_HOST"] == "$(FAR_AUTHORITY_SERVICE_HOST)"
+    env = {e["name"]: e.get("value") for e in pod(named(made, "Deployment", "far-authority"))["containers"][0]["env"]}
+    assert env["BEFORE"] == "NSD"
+    assert [rule_of(r) for r in json.loads(env["RULES"])] == [Rule(Fault.DELAY, delay_s=0.3)]
+
+
+def test_unbound_has_the_slots_that_it_is_told() -> None:
+    assert "incoming-num-tcp: ${INCOMING_NUM_TCP}" in (COMPONENTS / "dns" / "unbound.conf").read_text()
+    assert "INCOMING_NUM_TCP=${INCOMING_NUM_TCP:-10}" in (COMPONENTS / "dns" / "start").read_text()
 
 
 @pytest.mark.parametrize(("variants", "forced"), [(("node-local-dns",), ["cluster", "reverse"]), (("node-local-dns", "node-local-dns-tcp"), ["cluster", "reverse", "others"])])

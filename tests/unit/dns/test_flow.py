@@ -101,6 +101,25 @@ def test_other_clients_and_loopback_are_told_apart():
     assert (dict(found.received), found.local, found.sent) == ({"other": 1}, 1, 0)
 
 
+def test_a_client_that_is_not_captured_does_not_disturb_the_quiet():
+    """The edge asks for its backends all the time, and CoreDNS answers that by itself; what it leads to elsewhere counts."""
+    wire = Wire()
+    exchange(wire, "a.example.net.", ("a.example.net.", "A"))
+    last = wire.t
+    port = wire.asked("mx.ns.svc.cluster.local.", client="10.9.9.9")
+    wire.answered(port, "mx.ns.svc.cluster.local.", client="10.9.9.9")
+    assert wire.passed().last_ns <= last
+    wire.asked("b.example.net.", client="10.9.9.9")
+    wire.sent("b.example.net.")
+    assert wire.passed().last_ns > last
+
+
+def test_a_resolver_that_asks_for_the_root_is_priming():
+    wire = Wire()
+    exchange(wire, "a.example.net.", (".", "NS"), ("a.example.net.", "A"))
+    assert dict(wire.passed(Watched("unbound-0", "dns", Layer.RESOLVER, frozenset({DNS}))).terms) == {"priming": 1}
+
+
 def test_the_window_counts_queries_not_answers():
     wire = Wire()
     port = wire.asked("a.example.net.")

@@ -60,10 +60,11 @@ def test_every_template_reads_back_as_hashed():
 
 
 @pytest.mark.parametrize("population", list(Population)[:3])
-@pytest.mark.parametrize("params", [{}, {"recipients_max": 1}, {"gtube_share": 0.2, "eicar_share": 0.3, "recipients_max": 7}])
+@pytest.mark.parametrize("params", [{}, {"recipients_max": 1}, {"gtube_share": 0.2, "eicar_share": 0.3, "recipients_max": 7}, {"smtputf8_share": 0.4, "dsn_share": 0.4}])
 def test_many_at_once_are_the_same_as_one_by_one(population: Population, params):
     one, many = factory(**params), factory(**params)
     one.senders = many.senders = ["sender@example.com"] * 4
+    one._now = many._now = lambda: b"Wed, 25 Nov 2026 12:00:00 +0000"  # type: ignore[method-assign]  # a second may end between them
     for first, count in ((0, 300), (300, 1), ((1 << 40) + 5, 50)):
         made, wanted = many.make_many(population, first, count, 3, 9), [one.make(population, first + k, 3, 9) for k in range(count)]
         assert [(m.number, m.index, m.sender, m.rcpts, m.due_ns, m.flags, many.render(m)) for m in made] == [
@@ -133,3 +134,40 @@ def test_shares_of_planted_spam_and_virus():
     mail = next(m for i in range(100) if (m := messages.make(Population.ELASTIC, 5000 + i, 0, 0)).flags == MailFlag.GTUBE)
     assert b"GTUBE-STANDARD-ANTI-UBE" in messages.render(mail)
     assert not any(messages.make(Population.STEADY, i, 0, 0).flags for i in range(500))
+
+
+def test_extensions_by_share_and_nothing_else_changes():
+    plain, asking = factory(), factory(smtputf8_share=0.3, dsn_share=0.2)
+    before = [plain.make(Population.ELASTIC, i, 0, 0) for i in range(2000)]
+    after = [asking.make(Population.ELASTIC, i, 0, 0) for i in range(2000)]
+    both = MailFlag.SMTPUTF8 | MailFlag.DSN
+    assert [(plain.sha(m), m.rcpts, m.flags) for m in before] == [(asking.sha(m), m.rcpts, m.flags & ~both) for m in after]
+    flags = Counter(f for m in after for f in (MailFlag.SMTPUTF8, MailFlag.DSN) if m.flags & f)
+    assert 520 < flags[MailFlag.SMTPUTF8] < 680
+    assert 330 < flags[MailFlag.DSN] < 470
+    assert any(m.flags & both == both for m in after)
+
+
+def test_an_internationalised_mail_has_utf8_in_sender_and_header_only():
+    messages = factory(smtputf8_share=1.0)
+    mail = messages.make(Population.ELASTIC, 0, 0, 0)
+    sender, recipients = messages.addresses(mail)
+    assert sender.decode() == "sender.grüße@example.com"
+    assert all(r.isascii() for r in recipients)
+    octets = messages.render(mail)
+    assert octets.startswith("From: Jörg Großmann 東京 <sender.grüße@example.com>\r\n".encode())
+    assert messages.wire(mail) == stuffed(octets)
+    assert octets.split(b"\r\n", 1)[1].isascii()
+    assert canonical(octets) == messages.sha(mail)
+    submitted = messages.make(Population.SUBMITTER, 0, 0, 0)
+    assert messages.addresses(submitted)[0] == b"sender@example.com", "who logs in sends by his own address"
+    assert "Jörg" in messages.render(submitted).decode()
+
+
+def test_a_mail_of_a_users_own_is_his_and_reads_back_as_hashed():
+    messages = factory(gtube_share=0.9)
+    mails = [messages.own((3 << 32) + n, 0, 3, 5) for n in range(50)]
+    assert [m.rcpts for m in mails] == [[3]] * 50
+    assert not any(m.flags for m in mails)
+    assert len({messages.sha(m) for m in mails}) == len({m.number for m in mails}) == 50
+    assert all(canonical(messages.render(m)) == messages.sha(m) for m in mails)

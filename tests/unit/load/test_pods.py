@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.load import pods
+from harness.load import in_cluster, pods
 from harness.load.spec import Access, LoadSpec
 from harness.model.target import Node, Target
 from harness.support.clock import OFFSET_ENV, clock
@@ -98,3 +98,12 @@ def test_the_runs_clock_is_read_on_a_host_that_is_ahead():
     here, there = clock(0), clock(10**12)
     before = here()
     assert before - 10**12 <= there() <= here() - 10**12
+
+
+LOG = "[2026-11-25] load-master/INFO/locust.main: Starting\n[2026-11-25] load-master/ERROR/harness.load.master: the worker w2 is lost\n"
+TABLE = "\n".join(f"smtp     mail {n}" for n in range(60))
+
+
+def test_what_the_master_complained_of_is_not_hidden_behind_its_tables():
+    assert in_cluster._complaint(LOG + TABLE) == LOG.splitlines()[1]
+    assert in_cluster._complaint(TABLE).splitlines() == TABLE.splitlines()[-25:]

@@ -82,3 +82,26 @@ def test_a_scheme_says_implicit_tls():
 
     assert access("imaps://127.0.0.1:993", "none").tls == access("submissions://[::1]:465", "starttls").tls == "implicit"
     assert access("smtp://127.0.0.1:25", "starttls").tls == "starttls"
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ({"dsn_notify": "SOMETIMES"}, "NEVER, or some of SUCCESS,FAILURE,DELAY"), ({"dsn_notify": "NEVER,DELAY"}, "NEVER, or some of"),
+    ({"dsn_notify": "DELAY,DELAY"}, "NEVER, or some of"), ({"dsn_ret": "HEADERS"}, "FULL or HDRS"), ({"smtputf8_share": 2}, "between 0 and 1"),
+    ({"delete_share": 0.6, "move_share": 0.5}, "more than 1 together"),
+])
+def test_parameters_that_say_nothing_are_refused(given, says):
+    with pytest.raises(UsageError, match=says):
+        Params.of(given)
+
+
+@pytest.mark.parametrize("notify", ["NEVER", "DELAY", "SUCCESS,FAILURE,DELAY"])
+def test_notifications_by_name(notify):
+    assert Params.of({"dsn_notify": notify}).dsn_notify == notify
+
+
+def test_readers_that_change_their_mailboxes_need_one_each():
+    readers = {"imap_users": 3, "pop_users": 2, "watchers": 4}
+    assert Params.of(readers).crowded(5) == ""
+    assert Params.of({**readers, "append_share": 0.5}).crowded(5) == ""
+    assert Params.of({**readers, "move_share": 0.5}).crowded(9) == ""
+    assert "9 with the watchers, but there are 8" in Params.of({**readers, "delete_share": 0.1}).crowded(8)

@@ -111,6 +111,7 @@ def test_smtputf8_is_never_sent_to_a_server_without_it() -> None:
     run, peer = talk([mail("bü@example.org"), mail()])
     assert run.outcomes(0) == [("FAIL", "MAIL", 0)]
     assert "SMTPUTF8" in run.seen.results[0][1][0].text
+    assert (run.seen.results[0][1][0].enhanced, run.seen.results[0][1][0].permanent) == ("5.6.7", True)
     assert run.outcomes(1) == [("OK", "DOT", 250)]
     assert not any(b"b\xc3" in line for line in peer.heard)
     run, peer = talk([mail("bü@example.org")], EHLO=b"250-x\r\n250 SMTPUTF8\r\n")
@@ -379,3 +380,14 @@ def test_implicit_tls_against_a_plain_server() -> None:
             assert seen.closed_times == 0
 
     go(work)
+
+
+def test_an_internationalised_mail_says_so_whatever_its_addresses_are() -> None:
+    options = MailOptions(eight_bit=True, smtputf8=True, ret="HDRS", envid="r.1-a.7", notify="FAILURE,DELAY")
+    sent = Envelope("jörg@example.net".encode(), [b"b@example.org"], b"Subject: \xc3\xa9\r\n\r\nx\r\n", options=options, ready=True)
+    _, peer = talk([sent], EHLO=b"250-x\r\n250-8BITMIME\r\n250-DSN\r\n250 SMTPUTF8\r\n")
+    assert peer.heard[1:3] == [
+        "MAIL FROM:<jörg@example.net> BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=r.1-a.7\r\n".encode(), b"RCPT TO:<b@example.org> NOTIFY=FAILURE,DELAY\r\n"]
+    run, peer = talk([sent], EHLO=b"250-x\r\n250-PIPELINING\r\n250 DSN\r\n")
+    assert run.outcomes(0) == [("FAIL", "MAIL", 0)]
+    assert not any(line.startswith(b"MAIL") for line in peer.heard)

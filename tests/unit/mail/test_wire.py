@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.mail.imap_box import fetched
+from harness.mail.imap_box import fetched, usual
 from harness.mail.imap_syntax import mailbox, parse, string
 from harness.mail.wire import (
     LINE_OCTETS_MAX,
@@ -100,3 +100,36 @@ def test_strings_to_the_server() -> None:
     assert string("ä") is None
     assert string("a\r\nb") is None
     assert mailbox("Entwürfe & mehr") == b'"Entw&APw-rfe &- mehr"'
+
+
+_ITEMS = st.sampled_from(
+    [b"UID 7", b"UID 70000000000", b"FLAGS ()", b"FLAGS (\\Seen $a)", b"FLAGS (\\Seen  nil)", b'FLAGS ("x")', b"RFC822.SIZE 5", b"BODY[] ", b"BODY[TEXT] ", b"X", b"7FLAGS ()"]
+)
+
+
+@given(st.lists(_ITEMS, max_size=4), st.sampled_from([b" ", b"", b"  "]), st.booleans())
+def test_the_quick_way_reads_a_fetch_as_the_slow_one_does(items: list[bytes], between: bytes, closed: bool) -> None:
+    text = b"* 12 FETCH (" + between.join(items)
+    parts = [text, b"octets", b")"] if text.endswith(b"] ") else [text + b")" * closed]
+    quick = usual(parts)
+    if quick is not None:
+        assert quick == fetched(parts)
+
+
+def test_the_usual_fetch_takes_the_quick_way() -> None:
+    parts = [b"* 1 FETCH (UID 3 FLAGS (\\Seen) BODY[] ", b"x", b")"]
+    assert usual(parts) == (1, {"UID": b"3", "FLAGS": [b"\\Seen"], "BODY[]": b"x"})
+    assert usual([b"* 1 FETCH (FLAGS (\\Seen))"]) == (1, {"FLAGS": [b"\\Seen"]})
+    assert usual([b"* 1 EXISTS"]) is None
+
+
+@given(st.integers(1, 5))
+def test_a_literal_and_a_line_that_trickle_in_are_read_once_they_are_there(step: int) -> None:
+    reader = ResponseReader(5000, 5000)
+    stream = b"* 1 FETCH (BODY[] {3000}\r\n" + b"\n" * 3000 + b")\r\n* OK " + b"x" * 3000 + b"\r\n"
+    found = [r for at in range(0, len(stream), step) for r in reader.feed(stream[at : at + step])]
+    assert [len(r) for r in found] == [3, 1]
+    assert not reader.inside
+    reader.feed(b"* OK " + b"y" * 4000)
+    with pytest.raises(Garbage):
+        reader.feed(b"y" * 1000)

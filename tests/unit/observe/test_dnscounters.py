@@ -10,7 +10,8 @@ import pytest
 
 from harness.kube.client import Cluster
 from harness.kube.objects import Pod, pod_of
-from harness.observe.dnscounters import DnsSampler, parse_coredns, parse_unbound
+from harness.model.dnscounters import parse_coredns, parse_unbound
+from harness.observe.dnscounters import DnsSampler
 from harness.observe.sink import Sink
 from harness.store.log import read_events
 from tests.servers.fake_api import FakeApi, fake_api
@@ -93,7 +94,7 @@ def api() -> Iterator[FakeApi]:
 def sampled(api: FakeApi, folder: Path, *pods: Pod) -> list[dict[str, Any]]:
     path = folder / "observe.log"
     sink = Sink(path, "observe")
-    sampler = DnsSampler(sink, Cluster(api.target(folder)), "n", lambda: pods)
+    sampler = DnsSampler(sink, Cluster(api.target(folder)), lambda: pods)
     sampler.sample()
     sampler.close()
     sink.close()

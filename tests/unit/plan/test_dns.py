@@ -49,3 +49,23 @@ def test_a_plan_without_it_counts_nothing():
     plan = find_plan(CHECKOUT, "friday-burst")
     assert plan_from_json(plan_to_json(plan)).dns is None
     assert not any(plan.counts_dns(a.name) for a in plan.arms)
+
+
+PRICE = (CHECKOUT.root / "experiments" / "unbound-price.yaml").read_text()
+
+
+def test_look_ups_of_a_plan_survive_json_and_are_few_where_it_says_nothing():
+    assert plan_from_json(plan_to_json(find_plan(CHECKOUT, "unbound-price"))).look_ups_per_s == 25
+    assert find_plan(CHECKOUT, "dns-faults").look_ups_per_s == 4
+
+
+@pytest.mark.parametrize(("old", "new", "says"), [
+    ("look_ups_per_s: 25", "look_ups_per_s: 0", "greater than 0"), ("look_ups_per_s: 25", "look_up_per_s: 25", "did you mean 'look_ups_per_s'?"),
+    ("      dns-path: {}\n      dns-lookups: {limits: {failed_share_max: 0.01}}\n", "", "nobody looks up names here"),
+])
+def test_refusals_of_look_ups(tmp_path: Path, old: str, new: str, says: str):
+    assert old in PRICE
+    (tmp_path / "plan.yaml").write_text(PRICE.replace(old, new, 1).replace(", expect: {fail: [dns-lookups]}", ""))
+    with pytest.raises(PlanError) as caught:
+        load_plan(tmp_path / "plan.yaml", catalogue(CHECKOUT), shown_as="plan.yaml")
+    assert says in str(caught.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.chaos.targets import faults_of
@@ -36,4 +38,6 @@ def test_what_cannot_be_run_is_refused(options: Options):
 
 def test_a_fault_without_arms_strikes_in_all():
     plan = find_plan(Checkout.find(), "mx-pod-kill")
-    assert [f.name for f in faults_of(plan, "queue-on-pvc")] == ["kill-mx"]
+    assert [f.name for f in faults_of(plan, "pvc-none-grace")] == ["stop-mx"]
+    plan = replace(plan, faults=tuple(replace(f, arms=()) for f in plan.faults))
+    assert [f.name for f in faults_of(plan, "pvc-none-grace")] == ["kill-mx", "stop-mx"]

@@ -14,7 +14,7 @@ CHECKOUT = Checkout.find()
 
 @pytest.mark.parametrize(
     ("plan", "watched"),
-    [("node-local-dns", True), ("dns-faults", True), ("unbound-tcp", False), ("unbound-tcp-sweep", False), ("ndots", False), ("friday-burst", False)],
+    [("node-local-dns", True), ("dns-faults", True), ("unbound-price", True), ("unbound-tcp", False), ("unbound-tcp-sweep", False), ("ndots", False), ("friday-burst", False)],
 )
 def test_dns_is_watched_where_a_check_needs_it(plan: str, watched: bool):
     """The laboratory has no mail pods to look up from, and where queries are counted nobody else may ask."""

@@ -113,15 +113,16 @@ def test_times_to_recover_are_those_of_the_failures(arm_of: Any) -> None:
     assert arm_of(lambda a: watched(a, 10, 10, failed=5), lookups).recovered_s == pytest.approx(0.2)
 
 
-def path(a: ArmBuilder, arrived: int, host: tuple[str, ...] = ()) -> None:
-    a.event("conductor.log", "dns_path", 1, pod="mx-0", node="w1", server="10.96.0.53", first=["coredns-1"], asked=20, answered=20, arrived=arrived, host_network=list(host))
+def path(a: ArmBuilder, arrived: int, host: tuple[str, ...] = (), **more: str) -> None:
+    a.event("conductor.log", "dns_path", 1, pod="mx-0", node="w1", server="10.96.0.53", first=["coredns-1"], asked=20, answered=20, arrived=arrived, host_network=list(host), **more)
 
 
 @pytest.mark.parametrize(
     ("spoil", "status", "said"),
     [
         (lambda a: path(a, 20), Status.PASS, "arrived at coredns-1"), (lambda a: path(a, 1), Status.INCONCLUSIVE, "a second DNS cache is in the path"),
-        (lambda a: path(a, 20, ("mx-0",)), Status.INCONCLUSIVE, "hostNetwork"), (lambda a: None, Status.INCONCLUSIVE, "nobody looked"),
+        (lambda a: path(a, 20, ("mx-0",)), Status.INCONCLUSIVE, "hostNetwork"),
+        (lambda a: path(a, 20, chroot="Postfix (smtp) runs in a chroot without a resolv.conf"), Status.INCONCLUSIVE, "mx-0: Postfix (smtp) runs in a chroot"), (lambda a: None, Status.INCONCLUSIVE, "nobody looked"),
     ],
 )
 def test_the_check_of_the_path(arm_of: Any, spoil: Spoil, status: Status, said: str) -> None:

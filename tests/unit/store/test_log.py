@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 
@@ -134,3 +135,22 @@ def test_row_sizes_are_part_of_the_format(dtype: np.dtype, octets: int):
 @pytest.mark.parametrize(("text", "packed"), [("4.7.1", 40701), ("2.0.0", 20000), ("", 0), ("4.7", 0), ("4.x.1", 0), ("5.999.1", 59901)])
 def test_enhanced_codes(text: str, packed: int):
     assert pack_enhanced(text) == packed
+
+
+COPY, SCOPE = '{"kind":"copy","t":%d,"mail":%d}', '{"kind":"scope","t":%d,"where":"a \\n{\\"kind\\":\\"copy\\","}'
+
+
+@settings(max_examples=200, deadline=None)
+@given(lines=st.lists(st.sampled_from([COPY, SCOPE, ""]), max_size=12), ended=st.booleans())
+def test_copies_are_taken_over_as_they_stand_whatever_lies_between(lines: list[str], ended: bool, tmp_path_factory: pytest.TempPathFactory):
+    written = [line % ((n, n) if line is COPY else (n,)) if line else "" for n, line in enumerate(lines)]
+    payload = "\n".join(written).encode() + (b"\n" if ended else b"")
+    path = tmp_path_factory.mktemp("log") / "census.log"
+    with LogWriter(path, "census") as log:
+        log._events += payload
+        log.flush()
+    taken = io.BytesIO()
+    found = read_log(path, Directory(), lambda _, r: None, taken)
+    assert taken.getvalue().decode().splitlines() == [w for w in written if w.startswith('{"kind":"copy",')]
+    assert sum(e["kind"] == "scope" for e in found.events) == sum(w.startswith('{"kind":"scope"') for w in written)
+    assert found.damages == []
