@@ -94,7 +94,7 @@ class Counting:
         engine = answering()
         if engine is None:
             raise NotReady("no container engine answers, so the pods' networks cannot be entered")
-        self._cluster = Cluster(spec.target())
+        self._cluster, self._inside = Cluster(spec.target()), Cluster(spec.inside_target())
         self.subjects = subjects(self._cluster, engine, spec.namespace, spec.capture)
         search = next((s.config.search for s in self.subjects if s.watched.layer is Layer.APPLICATION), ())
         self._names = Names(spec.namespace, spec.cluster_domain, search)
@@ -110,12 +110,12 @@ class Counting:
         with ExitStack() as open_:
             captures = [(s, open_.enter_context(capturing(s.namespace, folder / f"{s.pod.name}.pcap"))) for s in self.subjects]
             begin = now_ns()
-            first = read_all(self._cluster, self._pods)
+            first = read_all(self._cluster, self._pods, inside=self._inside)
             stop.wait(self.spec.baseline_s)
             Path(self.spec.ready).touch()
             self._wait(stop)
             waited, quiet = self._quiet([c for s, c in captures if s.watched.layer is Layer.APPLICATION])
-            last = read_all(self._cluster, self._pods)
+            last = read_all(self._cluster, self._pods, inside=self._inside)
             end = now_ns()
         self._log.event("dns_window", begin=begin, end=end, baseline_s=self.spec.baseline_s, waited_s=round(waited, 1), quiet=quiet)
         decoded = [(s, c, decode(c)) for s, c in captures]

@@ -34,19 +34,22 @@ class Reading:
     why: str = ""
 
 
-def read_all(cluster: Cluster, pods: Iterable[Pod]) -> dict[str, Reading]:
-    """Name of the pod → reading, of those that hold a server that counts. What goes wrong stands in the reading."""
+def read_all(cluster: Cluster, pods: Iterable[Pod], *, inside: Cluster | None = None) -> dict[str, Reading]:
+    """Name of the pod → reading, of those that hold a server that counts. What goes wrong stands in the reading.
+
+    :param inside: the cluster by the rights of who may run a command in a pod (default: ``cluster``).
+    """
     asked = [p for p in pods if p.labels.get(PART) in COUNTING]
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        return dict(zip((p.name for p in asked), pool.map(lambda p: _read(cluster, p), asked), strict=True))
+        return dict(zip((p.name for p in asked), pool.map(lambda p: _read(cluster, p, inside), asked), strict=True))
 
 
-def _read(cluster: Cluster, pod: Pod) -> Reading:
+def _read(cluster: Cluster, pod: Pod, inside: Cluster | None) -> Reading:
     begin = now_ns()
     try:
         now = cluster.pod(pod.namespace, pod.name)
         begin = now_ns()
-        found = counters_of(cluster, pod)
+        found = counters_of(cluster, pod, inside=inside)
     except (ApiFailed, NotReady, ValueError, KeyError) as error:
         return Reading(begin, why=f"it did not say: {error}")
     return Reading((begin + now_ns()) // 2, instance_of(now) if now else "", found)

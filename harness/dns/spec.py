@@ -20,6 +20,7 @@ class CountSpec:
     :param arm_dir: ``dns.log`` and ``dns/POD.pcap`` are made there. :param ready: this file appears when every capture is on.
     :param nonce: makes the names of this arm's look-ups its own.
     :param baseline_s: seconds between the captures' begin and ``ready``: what is asked without any load.
+    :param inside: (kubeconfig, context) of who may run commands in pods, for the counters that only a command tells; () = as above.
     :param quiet_s: after the end was asked for, the captures go on until nothing was asked for so long, at most ``quiet_max_s``.
     """
 
@@ -36,10 +37,16 @@ class CountSpec:
     baseline_s: float = 5.0
     quiet_s: float = 2.0
     quiet_max_s: float = 30.0
+    inside: tuple[str, ...] = ()
 
     def target(self) -> Target:
         """A target that is good for reading only: without a UID no guard lets a change pass."""
-        return Target("kind", self.context, self.kubeconfig, self.context, "", (), (), (), ())
+        return _reading(self.kubeconfig, self.context)
+
+    def inside_target(self) -> Target:
+        """Likewise, by the rights of who may run commands in pods."""
+        kubeconfig, context = self.inside or (self.kubeconfig, self.context)
+        return _reading(kubeconfig, context)
 
     def write(self, path: Path) -> None:
         """As JSON."""
@@ -56,6 +63,10 @@ class CountSpec:
             return cls(**_tuples(data, {f.name for f in fields(cls)}))
         except (OSError, ValueError, TypeError) as error:
             raise UsageError(f"no usable spec: {error}", where=str(path)) from error
+
+
+def _reading(kubeconfig: str, context: str) -> Target:
+    return Target("kind", context, kubeconfig, context, "", (), (), (), ())
 
 
 def _tuples(data: Mapping[str, Any], known: set[str]) -> dict[str, Any]:

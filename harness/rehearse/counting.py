@@ -60,11 +60,11 @@ def counting(arm: ArmRun, stack: Stack) -> Iterator[Counting]:
         yield Counting(arm, None)
         return
     ready = arm.secrets / f"dns-{arm.directory.label}.ready"
-    spec, rights = arm.secrets / f"dns-{arm.directory.label}.json", arm.target_as("observe")
+    spec, rights, inside = arm.secrets / f"dns-{arm.directory.label}.json", arm.target_as("observe"), arm.target_as("census")
     CountSpec(
         kubeconfig=rights.kubeconfig, context=rights.context, namespace=stack.namespace, cluster_domain=stack.cluster_domain,
         mail_domain=stack.mail_domain, capture=arm.plan.dns.capture, look_ups=arm.plan.dns.look_ups, arm_dir=str(arm.directory.path), ready=str(ready),
-        nonce=f"n{arm.run_id[-4:]}-{arm.block}-{arm.arm.name}"[:40].rstrip("-."),
+        nonce=f"n{arm.run_id[-4:]}-{arm.block}-{arm.arm.name}"[:40].rstrip("-."), inside=(inside.kubeconfig, inside.context),
     ).write(spec)
     with Child("harness.dns", [spec], arm.directory.path / "dns.out") as child:
         with arm.phase("dns"):

@@ -98,3 +98,14 @@ def test_of_what_unbound_sends_every_query_is_in_its_counter():
 def test_a_server_that_does_not_count_what_it_sends_has_one_number():
     first, last = (Reading(t, "x", {"requests": {"udp": n}}) for t, n in ((0, 1.0), (10**12, 9.0)))
     assert joined(COREDNS, [], first, last, CLIENTS)["counted"] == {"received": 8}
+
+
+def test_unbound_is_asked_by_the_rights_of_who_may_run_commands_in_pods(api: FakeApi, tmp_path: Path):
+    """Who watches may not: its own token would be refused, and the account would lack unbound's side without a word."""
+    (tmp_path / "other").mkdir()
+    api.put("/api/v1/namespaces/n/pods/unbound-0", dns_pod("unbound"))
+    with fake_api() as other:
+        found = read_all(Cluster(api.target(tmp_path)), [pod_of(dns_pod("unbound"))], inside=Cluster(other.target(tmp_path / "other")))
+        assert [p for _, p, _ in other.requests if p.endswith("/unbound-0/exec")]
+    assert not [p for _, p, _ in api.requests if p.endswith("/exec")]
+    assert found["unbound-0"].why.startswith("it did not say")
