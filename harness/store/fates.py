@@ -99,10 +99,16 @@ CREATE TABLE returned AS SELECT DISTINCT c.bounce_of AS mail, r.rcpt
   FROM (SELECT bounce_of, lower(unnest(failed)) AS address FROM copies WHERE bounce_of IS NOT NULL) c JOIN recipients r USING (address);
 CREATE TABLE returned_whole AS SELECT DISTINCT bounce_of AS mail FROM copies WHERE bounce_of IS NOT NULL AND len(failed) = 0;
 """
+#: One large table is joined at a time: the hash tables of several would have to fit into memory together.
+_TRIED = """
+CREATE TABLE tried AS
+SELECT o.*, coalesce(t.n_try, 0)::INTEGER AS n_try, coalesce(t.n_ok, 0)::INTEGER AS n_ok, coalesce(t.n_info, 0)::INTEGER AS n_info,
+  coalesce(t.n_dot4, 0)::INTEGER AS n_dot4, t.t_ok, coalesce(t.last_code, 0) AS last_code
+FROM offered o LEFT JOIN tries t USING (mail, rcpt)
+"""
 _JOINED = """
 CREATE TABLE joined AS
-SELECT o.*, coalesce(t.n_try, 0)::INTEGER AS n_try, coalesce(t.n_ok, 0)::INTEGER AS n_ok, coalesce(t.n_info, 0)::INTEGER AS n_info,
-  coalesce(t.n_dot4, 0)::INTEGER AS n_dot4, t.t_ok, coalesce(t.last_code, 0) AS last_code,
+SELECT o.*,
   coalesce(f.box, 0)::INTEGER AS box, coalesce(f.quarantine, 0)::INTEGER AS quarantine, (coalesce(f.box, 0) + coalesce(f.quarantine, 0))::INTEGER AS n,
   coalesce(f.queue1, 0)::INTEGER AS queue1, coalesce(f.queue2, 0)::INTEGER AS queue2,
   (f.sha_min <> '' AND f.sha_min <> w.hex) OR (f.sha_max <> '' AND f.sha_max <> w.hex) AS bad, coalesce(f.sha_min = '', false) AS unhashed,
@@ -110,7 +116,7 @@ SELECT o.*, coalesce(t.n_try, 0)::INTEGER AS n_try, coalesce(t.n_ok, 0)::INTEGER
   coalesce(h.n, 0)::INTEGER AS n_halfway, b.mail IS NOT NULL OR bw.mail IS NOT NULL AS bounced,
   CASE WHEN o.flags & {internet} > 0 THEN {sinks} ELSE coalesce(r.box, false) END AND {queues} AS readable,
   {faults} AS n_faults
-FROM offered o LEFT JOIN tries t USING (mail, rcpt) LEFT JOIN found f USING (mail, rcpt) LEFT JOIN seen s USING (mail, rcpt)
+FROM tried o LEFT JOIN found f USING (mail, rcpt) LEFT JOIN seen s USING (mail, rcpt)
   LEFT JOIN deleted x USING (mail, rcpt) LEFT JOIN meant w2 USING (mail, rcpt) LEFT JOIN halfway h USING (mail, rcpt)
   LEFT JOIN returned b USING (mail, rcpt) LEFT JOIN returned_whole bw USING (mail)
   LEFT JOIN readable r USING (rcpt), LATERAL (SELECT lower(printf('%016x%016x', o.sha_lo, o.sha_hi)) AS hex) w
@@ -148,11 +154,11 @@ SELECT mail, rcpt, t_due, sender, population, flags, n_try, n_ok, n_info, n_dot4
 FROM c
 """
 _STRAYS = """
-CREATE TABLE strays AS
-SELECT DISTINCT c.mail, c.recipient, c.place, c.source, CASE WHEN o.mail IS NULL THEN 'unknown' ELSE 'misdelivered' END AS kind
-FROM copies c LEFT JOIN (SELECT DISTINCT mail FROM offers) o ON o.mail = c.mail
-  LEFT JOIN recipients r ON r.address = c.recipient LEFT JOIN offered f ON f.mail = c.mail AND f.rcpt = r.rcpt
-WHERE c.mail IS NOT NULL AND f.mail IS NULL
+CREATE TABLE unmeant AS SELECT DISTINCT c.mail, c.recipient, c.place, c.source
+FROM copies c LEFT JOIN recipients r ON r.address = c.recipient ANTI JOIN offered f ON f.mail = c.mail AND f.rcpt = r.rcpt WHERE c.mail IS NOT NULL;
+CREATE TABLE strays AS SELECT u.*, CASE WHEN o.mail IS NULL THEN 'unknown' ELSE 'misdelivered' END AS kind
+FROM unmeant u LEFT JOIN (SELECT DISTINCT mail FROM offers WHERE mail IN (SELECT mail FROM unmeant)) o USING (mail);
+DROP TABLE unmeant
 """
 
 
@@ -189,14 +195,14 @@ class Fates:
 def settle(arm: ArmHistory) -> Fates:
     """Work out the fates of ``arm``; its tables ``fates`` and ``strays`` are there afterwards."""
     con = arm.tables.con
-    for script in (_BOX, _TRIES, _OFFERED, _FOUND, _MORE):
+    for script in (_BOX, _TRIES, _OFFERED, _TRIED, "DROP TABLE tries", _FOUND, _MORE):
         con.execute(script)
     queues = _queue_gaps(arm)
     sinks = bool(arm.one("SELECT coalesce(bool_and(complete) AND count(DISTINCT round) = 2, false) FROM scopes WHERE source = 'sink'"))
     begun = sorted(e["t"] for e in arm.events("fault") if e.get("edge") == "begin")
-    faults = " + ".join(["0", *(f"(coalesce(t.t_ok, {t + 1}) <= {t})::INTEGER" for t in begun)])
+    faults = " + ".join(["0", *(f"(coalesce(o.t_ok, {t + 1}) <= {t})::INTEGER" for t in begun)])
     con.execute(_JOINED.format(internet=int(MailFlag.TO_INTERNET), sinks=_sql(sinks), queues=_sql(not queues), faults=faults))
-    con.execute("DROP TABLE tries; DROP TABLE found")
+    con.execute("DROP TABLE tried; DROP TABLE found")
     con.execute(_FATES.format(null_sender=int(MailFlag.NULL_SENDER)))
     con.execute(_STRAYS)
     con.execute("DROP TABLE joined")
