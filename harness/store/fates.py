@@ -76,15 +76,17 @@ _OFFERED = """
 CREATE TABLE offered AS SELECT mail, rcpt, min(t_due) AS t_due, min(sender) AS sender, min(population) AS population,
     bit_or(flags) AS flags, min(sha_lo) AS sha_lo, min(sha_hi) AS sha_hi FROM offers GROUP BY mail, rcpt
 """
+#: Hashes of canonical forms are compared by 64 bits of them: ten million strings would not fit into memory.
 _FOUND = """
 CREATE TABLE found AS
-WITH c AS (SELECT c.mail, r.rcpt, c.round, c.source, c.sha FROM copies c JOIN recipients r ON r.address = c.recipient
+WITH c AS (SELECT c.mail, r.rcpt, c.round, c.source, c.sha = '' AS unhashed, hash(c.sha) AS sha FROM copies c JOIN recipients r ON r.address = c.recipient
            WHERE c.mail IS NOT NULL)
 SELECT mail, rcpt,
-  greatest(count(*) FILTER (round = 1 AND source IN ('mailbox', 'sink')), count(*) FILTER (round = 2 AND source IN ('mailbox', 'sink'))) AS box,
-  greatest(count(*) FILTER (round = 1 AND source = 'quarantine'), count(*) FILTER (round = 2 AND source = 'quarantine')) AS quarantine,
-  count(*) FILTER (round = 1 AND source = 'queue') AS queue1, count(*) FILTER (round = 2 AND source = 'queue') AS queue2,
-  min(sha) FILTER (source <> 'queue') AS sha_min, max(sha) FILTER (source <> 'queue') AS sha_max
+  greatest(count(*) FILTER (round = 1 AND source IN ('mailbox', 'sink')), count(*) FILTER (round = 2 AND source IN ('mailbox', 'sink')))::UINTEGER AS box,
+  greatest(count(*) FILTER (round = 1 AND source = 'quarantine'), count(*) FILTER (round = 2 AND source = 'quarantine'))::UINTEGER AS quarantine,
+  (count(*) FILTER (round = 1 AND source = 'queue'))::UINTEGER AS queue1, (count(*) FILTER (round = 2 AND source = 'queue'))::UINTEGER AS queue2,
+  coalesce(bool_or(unhashed) FILTER (source <> 'queue'), false) AS unhashed,
+  min(sha) FILTER (source <> 'queue' AND NOT unhashed) AS sha_min, max(sha) FILTER (source <> 'queue' AND NOT unhashed) AS sha_max
 FROM c GROUP BY ALL
 """
 _MORE = """
@@ -111,7 +113,7 @@ CREATE TABLE joined AS
 SELECT o.*,
   coalesce(f.box, 0)::INTEGER AS box, coalesce(f.quarantine, 0)::INTEGER AS quarantine, (coalesce(f.box, 0) + coalesce(f.quarantine, 0))::INTEGER AS n,
   coalesce(f.queue1, 0)::INTEGER AS queue1, coalesce(f.queue2, 0)::INTEGER AS queue2,
-  (f.sha_min <> '' AND f.sha_min <> w.hex) OR (f.sha_max <> '' AND f.sha_max <> w.hex) AS bad, coalesce(f.sha_min = '', false) AS unhashed,
+  coalesce(f.sha_min <> w.sha OR f.sha_max <> w.sha, false) AS bad, coalesce(f.unhashed, false) AS unhashed,
   s.t AS t_seen, x.t AS t_deleted, coalesce(x.n, 0)::INTEGER AS n_deleted, coalesce(x.back, false) AS back, w2.mail IS NOT NULL AS meant,
   coalesce(h.n, 0)::INTEGER AS n_halfway, b.mail IS NOT NULL OR bw.mail IS NOT NULL AS bounced,
   CASE WHEN o.flags & {internet} > 0 THEN {sinks} ELSE coalesce(r.box, false) END AND {queues} AS readable,
@@ -119,7 +121,7 @@ SELECT o.*,
 FROM tried o LEFT JOIN found f USING (mail, rcpt) LEFT JOIN seen s USING (mail, rcpt)
   LEFT JOIN deleted x USING (mail, rcpt) LEFT JOIN meant w2 USING (mail, rcpt) LEFT JOIN halfway h USING (mail, rcpt)
   LEFT JOIN returned b USING (mail, rcpt) LEFT JOIN returned_whole bw USING (mail)
-  LEFT JOIN readable r USING (rcpt), LATERAL (SELECT lower(printf('%016x%016x', o.sha_lo, o.sha_hi)) AS hex) w
+  LEFT JOIN readable r USING (rcpt), LATERAL (SELECT hash(lower(printf('%016x%016x', o.sha_lo, o.sha_hi))) AS sha) w
 """
 _FATES = """
 CREATE TABLE fates AS
