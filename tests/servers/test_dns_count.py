@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from harness.dns.serve import serving
 from harness.errors import NotSupported
 from harness.model.dnstree import Kind
 from harness.support.checkout import Checkout
-from tests.servers.dnslab import bound, needs, network, tcpdump
+from tests.servers.dnslab import bound, needs, network, tcpdump, until
 
 NAME, GONE, LISTED = "omgi.iij.ad.jp", "gone.iij.ad.jp", "9.100.51.198.bl.example.net"
 #: (name, libc, ndots) → queries for A and AAAA; half of it for IPv4 only.
@@ -86,7 +87,10 @@ def test_musl_without_its_compiler_is_said_and_glibc_goes_on(monkeypatch: pytest
 # -- real resolvers behind the fault proxy: retries, truncation and servers side by side are told apart
 @pytest.fixture(scope="module")
 def net() -> Iterator[Lab]:
+    """Its neighbours know each other: a first datagram over IPv6 waits for neighbour discovery, and a quick look-up is over before it leaves."""
     with network() as made:
+        ask = ["nsenter", f"--net={made.client}", "bash", "-c", f"echo >/dev/udp/{made.server6}/9; ip -6 neigh show {made.server6}"]
+        until(lambda: "lladdr" in subprocess.run(ask, capture_output=True, text=True, check=False).stdout, "the neighbour")
         yield made
 
 
