@@ -15,6 +15,7 @@ import pytest
 
 from harness.errors import GuardRefused, StackFailed, UsageError
 from harness.kube.client import Cluster
+from harness.load.pods import generator_networks
 from harness.observe.spec import ObserveSpec
 from harness.stack import canary, lifecycle, ready
 from harness.stack.catalogue import components
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def up_again(stack, **changes):
-    options = {"profile": "minimal", "users": stack.users, "time_scale": stack.time_scale, "suffix": "test", **changes}
+    options = {"profile": "minimal", "users": stack.users, "time_scale": stack.time_scale, "suffix": "test", "generators": generator_networks(stack.target), **changes}
     return lifecycle.up(stack.target, stack.checkout, progress=SilentProgress(), **options)
 
 

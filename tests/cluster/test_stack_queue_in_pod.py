@@ -79,7 +79,7 @@ def test_the_queue_is_read_inside_the_pod(pod, tmp_path):
         pod.gateway.exec(pod.namespace, "mx-0", "postfix", ["rm", f"{SPOOL}/{queue}/.made"])
     for n in range(1, 41):
         put(pod, f"deferred/A/Q{n}", queue_file(mail(n, body=b"x" * 3000 + b"\r\n"), TO))
-    put(pod, "corrupt/bad", b"\0" * 10)
+    put(pod, "corrupt/bad", b"\0" * 9 + b"x")
     scopes = {s.where: s for s in read_place(place, PREFIX)}
     assert sorted({c.seen.mail for c in scopes["mx-0:deferred"]}) == list(range(1, 41))
     assert len(scopes["mx-0:deferred"].copies) == 80
