@@ -143,7 +143,10 @@ def test_a_capture_that_loses_packets_says_so(net: Lab, tmp_path: Path):
     assert decoded.quality.drops > 0
     assert not decoded.quality.complete
     assert "packets dropped by the kernel" in decoded.quality.flaws[0]
-    assert len(decoded.queries) + decoded.quality.drops == 2000
+    # Neighbour discovery of the two new interfaces may be among the packets that are lost: the kernel counts those too.
+    assert 2000 <= decoded.quality.packets <= 2020
+    kept = decoded.quality.packets - decoded.quality.drops
+    assert kept - 20 <= len(decoded.queries) <= kept
 
 
 def test_a_capture_on_an_interface_that_goes_away_says_so(net: Lab, tmp_path: Path):
