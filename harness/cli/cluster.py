@@ -62,9 +62,10 @@ def cluster_up(topology: str) -> None:
 @cluster.command("status")
 def cluster_status() -> None:
     """What there is of the cluster; exit 8 when it is not up."""
-    target = kind_cluster.current(Checkout.find())
+    checkout = Checkout.find()
+    target = kind_cluster.current(checkout)
     if target is None:
-        click.echo("no cluster")
+        click.echo(f"no cluster that is up and well: {kind_cluster.status(checkout).problem}")
         raise click.exceptions.Exit(8)
     table = Table("node", "role", "addresses", "edge", box=None, header_style="bold")
     for node in target.nodes:

@@ -55,5 +55,13 @@ def target_for(checkout: Checkout, progress: Progress, wanted: TargetOptions, *,
         kind_cluster.wake(checkout, progress)
         found = kind_cluster.current(checkout, well=False)
     if found is None:
-        raise NotReady("there is no cluster", where=checkout.cluster_name, todo="mailgale cluster up")
+        raise _not_ready(checkout)
     return found
+
+
+def _not_ready(checkout: Checkout) -> NotReady:
+    if not kind_cluster.status(checkout).nodes:
+        return NotReady("there is no cluster", where=checkout.cluster_name, todo="mailgale cluster up")
+    # An engine that was started again may give nodes other addresses; then kind's API server never comes back.
+    todo = "'mailgale cluster up' brings it back or makes it anew, 'mailgale cluster down' deletes it with all that is in it"
+    return NotReady("the cluster is there, but its API server does not answer", where=checkout.cluster_name, todo=todo)

@@ -71,9 +71,10 @@ def up(checkout: Checkout, topology_name: str, progress: Progress) -> Target:
 def down(checkout: Checkout, progress: Progress) -> None:
     """Delete this checkout's cluster with its network, kubeconfig and volumes, and nothing else.
 
-    :raises ClusterFailed: there are containers of it that do not go.
+    :raises ClusterFailed: there are containers of it that do not go, or there is one on record, but no engine answers and
+        none can be started.
     """
-    engine = answering()
+    engine = ensure_engine(checkout, progress) if "name" in _recorded(checkout) else answering()
     if engine is None:
         progress.note("no container engine answers: there is nothing to delete")
         return
@@ -116,11 +117,16 @@ def current(checkout: Checkout, *, well: bool = True) -> Target | None:
 def wake(checkout: Checkout, progress: Progress) -> None:
     """Start what has stopped of the cluster and let go on what is paused, its load balancer too, until the API server answers.
 
+    Where this checkout has a cluster on record, that begins with the engine: after a machine's restart nothing runs.
     Nothing is replaced. Where there is no cluster, or it does not answer in time, nothing is said: :func:`current` shows it.
+
+    :raises ClusterFailed: there is a cluster on record, but no engine answers and none can be started.
     """
-    engine = answering()
-    there = found.containers(engine, checkout.cluster_name) if engine else ()
-    if engine is None or not there:
+    if "name" not in _recorded(checkout):
+        return
+    engine = ensure_engine(checkout, progress)
+    there = found.containers(engine, checkout.cluster_name)
+    if not there:
         return
     _start(engine, there, progress)
     with suppress(NotReady):

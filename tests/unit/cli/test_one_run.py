@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from harness.cli import main as border
 from harness.cli.target import TargetOptions, target_for
 from harness.cluster import found, kind, tools
 from harness.cluster.engine import Engine
-from harness.errors import NotReady
+from harness.errors import ClusterFailed, NotReady
 from harness.support.checkout import Checkout
 from harness.support.progress import SilentProgress
 
@@ -95,10 +96,32 @@ def test_what_is_paused_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
 ], ids=["a node and the balancer", "nothing"])  # fmt: skip
 def test_what_a_killed_run_left_stopped_or_paused_is_woken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: dict[str, str], calls: list[str]):
     log = engine(tmp_path, monkeypatch, **states)
+    monkeypatch.setattr(kind, "ensure_engine", lambda *_: Engine("1"))
+    monkeypatch.setattr(kind, "_recorded", lambda *_: {"name": "single"})
     monkeypatch.setattr(tools, "kubectl_path", lambda checkout: Path("/bin/false"))
     monkeypatch.setattr(kind, "_RETURN_S", 0.1)
     kind.wake(Checkout(tmp_path), SilentProgress())
     assert [c for c in log.read_text().splitlines() if c.split()[0] in ("start", "unpause", "rm", "kill")] == calls
+
+
+@pytest.mark.parametrize("verb", [kind.wake, kind.down])
+def test_after_a_restart_of_the_machine_the_engine_is_started_for_a_cluster_on_record_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: Callable[[Checkout, SilentProgress], None]
+):
+    started: list[str] = []
+
+    def start(*_: object) -> Engine:
+        started.append("engine")
+        raise ClusterFailed("none can be started")
+
+    monkeypatch.setattr(kind, "ensure_engine", start)
+    monkeypatch.setattr(kind, "answering", lambda: None)
+    verb(Checkout(tmp_path), SilentProgress())
+    assert not started
+    monkeypatch.setattr(kind, "_recorded", lambda *_: {"name": "single"})
+    with pytest.raises(ClusterFailed):
+        verb(Checkout(tmp_path), SilentProgress())
+    assert started == ["engine"]
 
 
 @pytest.mark.parametrize("wake", [True, False])
@@ -106,10 +129,20 @@ def test_only_who_puts_back_wakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     asked: list[str] = []
     monkeypatch.setattr(kind, "current", lambda checkout, **how: asked.append(f"current {how}"))
     monkeypatch.setattr(kind, "wake", lambda *_: asked.append("wake"))
+    monkeypatch.setattr(kind, "answering", lambda: None)
     with pytest.raises(NotReady, match="there is no cluster"):
         target_for(Checkout(tmp_path), SilentProgress(), TargetOptions(), start=False, wake=wake)
     once = "current {'well': False}"
     assert asked == ([once, "wake", once] if wake else [once])
+
+
+def test_a_cluster_that_does_not_come_back_is_not_called_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    engine(tmp_path, monkeypatch)
+    monkeypatch.setattr(kind, "answering", lambda: Engine("1"))
+    monkeypatch.setattr(kind, "current", lambda *_, **__: None)
+    monkeypatch.setattr(kind, "_healthy", lambda *_: False)
+    with pytest.raises(NotReady, match="the cluster is there, but its API server does not answer"):
+        target_for(Checkout(tmp_path), SilentProgress(), TargetOptions(), start=False)
 
 
 KUBECTL = """#!/bin/sh
