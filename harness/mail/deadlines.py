@@ -7,6 +7,7 @@ A timer of the loop for each connection costs more than a connection's dialogue 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,7 @@ LOOK_EVERY_S = 0.1
 
 
 class Bound(Protocol):
-    """Something with a deadline: ``due`` on the loop's clock, 0 = none."""
+    """Something with a deadline: ``due`` on the monotonic clock, 0 = none."""
 
     due: float
 
@@ -51,7 +52,7 @@ class Deadlines:
         self._bound.discard(one)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+        now = time.monotonic()
         self._timer = loop.call_later(LOOK_EVERY_S, self._look, loop) if self._bound else None
         for one in [b for b in self._bound if 0 < b.due <= now]:
             one.fires()

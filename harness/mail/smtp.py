@@ -145,6 +145,7 @@ class SmtpSession(Exchange):
         """The opening is over."""
         self._opening, self._handle = None, self._unasked
         self._pipelined = self.options.pipelining and "PIPELINING" in self.extensions
+        self._ahead = self._pipelined and self.options.ahead
         self._bare, self._utf8 = is_bare(self.extensions), "SMTPUTF8" in self.extensions
         self.expect_nothing()
         self._handler.on_ready(self)
