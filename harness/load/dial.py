@@ -193,6 +193,7 @@ class _Outlet:
             self._host.stats.counts.connections -= 1
         if self._link.closed:
             return
+        self._session = None
         result = bad or of_loss(Stage.MAIL, reason)
         for mail in (self._link.mail, self._link.behind):
             if mail is not None:

@@ -231,7 +231,7 @@ class Link:
         """The connection is gone; ``result`` is that of mails without any."""
         if self.closed:
             return
-        self.closed, self.open = True, False
+        self.closed, self.open, self.session = True, False, None
         left, self.mail, self.behind = (self.mail, self.behind), None, None
         for mail in left:
             if mail is not None:

@@ -8,10 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import ClassVar, Protocol
-from weakref import WeakKeyDictionary
+from collections.abc import Callable
+from typing import ClassVar, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 LOOK_EVERY_S = 0.1
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """One object for each loop, for as long as the loop lives. The loop asked for last is found without the dictionary."""
+
+    def __init__(self) -> None:
+        self._all: WeakKeyDictionary[asyncio.AbstractEventLoop, T] = WeakKeyDictionary()
+        self._recent: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
+        self._made: T | None = None
+
+    def get(self, loop: asyncio.AbstractEventLoop) -> T | None:
+        """The loop's, None before it was put."""
+        if self._recent() is not loop:
+            self._recent, self._made = ref(loop), self._all.get(loop)
+        return self._made
+
+    def put(self, loop: asyncio.AbstractEventLoop, made: T) -> T:
+        """Keep ``made`` for ``loop``."""
+        self._all[loop] = self._made = made
+        self._recent = ref(loop)
+        return made
 
 
 class Bound(Protocol):
@@ -27,7 +50,7 @@ class Deadlines:
     """Those of one loop. See :meth:`of`."""
 
     __slots__ = ("__weakref__", "_bound", "_timer")
-    _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines]] = WeakKeyDictionary()
+    _all: ClassVar[PerLoop[Deadlines]] = PerLoop()
 
     def __init__(self) -> None:
         self._bound: set[Bound] = set()
@@ -36,10 +59,7 @@ class Deadlines:
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> Deadlines:
         """The loop's."""
-        made = cls._all.get(loop)
-        if made is None:
-            made = cls._all[loop] = cls()
-        return made
+        return cls._all.get(loop) or cls._all.put(loop, cls())
 
     def add(self, one: Bound, loop: asyncio.AbstractEventLoop) -> None:
         """Look at ``one`` from now on."""

@@ -297,7 +297,7 @@ class Exchange(Link):
         tx.handed, self._handle = True, self._got_dot
         tx.handed_ns = now
         self.write(b"".join((rest, b".\r\n", behind)))
-        self.expect_within(self.options.dot_s)
+        self.due = now * 1e-9 + self.options.dot_s
 
     def _settled(self) -> None:
         """Every reply of the transaction is there: tell the owner, then go on with what waits."""

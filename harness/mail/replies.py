@@ -133,6 +133,7 @@ def taken(reply: Reply) -> tuple[RecipientResult]:
     return made
 
 
+@lru_cache(maxsize=256)
 def of_loss(stage: Stage, why: str) -> RecipientResult:
     """The result of an attempt that ended at ``stage`` without a reply: INFO after the dot, FAIL before it."""
     outcome = Outcome.INFO if stage is Stage.DOT else Outcome.FAIL

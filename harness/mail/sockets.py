@@ -19,7 +19,8 @@ import ssl
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol
-from weakref import WeakKeyDictionary
+
+from harness.mail.deadlines import PerLoop
 
 READ_OCTETS = 16384
 HELD_OCTETS_MAX = 65536  #: beyond this the owner is asked to pause
@@ -54,7 +55,7 @@ class Poller:
     """The epoll of one loop. See :meth:`of`."""
 
     __slots__ = ("__weakref__", "_epoll", "_open")
-    _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Poller]] = WeakKeyDictionary()
+    _all: ClassVar[PerLoop[Poller]] = PerLoop()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._epoll = select.epoll()
@@ -64,10 +65,7 @@ class Poller:
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> Poller:
         """The loop's, made when it is first asked for; it lives as long as the loop."""
-        made = cls._all.get(loop)
-        if made is None:
-            made = cls._all[loop] = cls(loop)
-        return made
+        return cls._all.get(loop) or cls._all.put(loop, cls(loop))
 
     def add(self, fd: int, one: PlainSocket, mask: int) -> None:
         """Watch ``fd`` for ``one``."""
@@ -163,16 +161,16 @@ class PlainSocket:
 
     def write(self, data: bytes) -> None:
         """Hand over now what the kernel takes, keep the rest. An error shows when reading, behind what the peer said before."""
-        if self._fd < 0:
+        if self._tls is None:
+            if self._fd >= 0:
+                self._send(data)
             return
-        if self._tls is not None:
-            try:
-                self._tls.write(data)
-            except OSError:  # the peer has ended TLS
-                self._owner.pause_writing()
-                return
-            data = self._tls_out.read()
-        self._send(data)
+        try:
+            self._tls.write(data)
+        except OSError:  # the peer has ended TLS
+            self._owner.pause_writing()
+        else:
+            self._flush()
 
     def _send(self, data: bytes) -> None:
         if not self._held:
