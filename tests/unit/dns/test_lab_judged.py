@@ -88,11 +88,11 @@ def test_t32b_otherwise(tmp_path: Path, few: Recorded, many: Recorded, result: C
 
 
 def test_t32a_is_counted_by_unbound(tmp_path: Path):
-    assert claims(tmp_path)["T32a"][0] == ClaimResult.CONFIRMED_UNDER_CONDITIONS
+    assert claims(tmp_path)["T32a of force_tcp"][0] == ClaimResult.CONFIRMED_UNDER_CONDITIONS
     leaking = Recorded(10, {"tcp": 80}, leak=0.3)
-    assert claims(tmp_path, leaking, MANY)["T32a"][0] == ClaimResult.REFUTED
+    assert claims(tmp_path, leaking, MANY)["T32a of force_tcp"][0] == ClaimResult.REFUTED
     only_tcp = Recorded(10, {"tcp": 80}, cells=("tcp",)), Recorded(1000, cells=("tcp",))
-    assert claims(tmp_path, *only_tcp)["T32a"][0] == ClaimResult.UNDECIDED
+    assert claims(tmp_path, *only_tcp)["T32a of force_tcp"][0] == ClaimResult.UNDECIDED
 
 
 def test_the_warm_up_is_cut_off_and_dispersion_is_by_second(tmp_path: Path):
