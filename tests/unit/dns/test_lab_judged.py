@@ -118,6 +118,21 @@ def test_judging_again_gives_the_same_bytes_and_the_report_draws_the_knees(tmp_p
 
 
 @pytest.mark.parametrize(
+    ("arms", "says"),
+    [
+        ({"few": FEW, "many": MANY}, None),
+        ({"few": FEW}, "2 of the plan's 4 cells were not measured: many: tcp, udp."),
+        ({"few": Recorded(10, unfinished="udp"), "many": MANY}, "1 of the plan's 4 cells were not measured: few: udp."),
+    ],
+)
+def test_a_part_of_the_field_is_not_shown_as_the_whole(tmp_path: Path, arms: dict[str, Recorded], says: str | None):
+    run = write(tmp_path, arms)
+    paths, _ = write_report(run.path, judge(run.path).to_json())
+    text = paths.markdown.read_text()
+    assert (says in text) if says else ("cells were not measured" not in text)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ("kind: dns\n", "kind: dns\n      scenario: friday\n", "a load of the kind 'dns' has no scenario"),
