@@ -287,7 +287,7 @@ def test_a_far_authority_stands_behind_both_resolvers_and_is_late() -> None:
     assert env["NSD_SERVICE_HOST"] == "$(FAR_AUTHORITY_SERVICE_HOST)"
     env = {e["name"]: e.get("value") for e in pod(named(made, "Deployment", "far-authority"))["containers"][0]["env"]}
     assert env["BEFORE"] == "NSD"
-    assert [rule_of(r) for r in json.loads(env["RULES"])] == [Rule(Fault.DELAY, delay_s=0.3)]
+    assert [rule_of(r) for r in json.loads(env["RULES"])] == [Rule(Fault.DELAY, delay_s=0.1)]
 
 
 def test_unbound_has_the_slots_that_it_is_told() -> None:
