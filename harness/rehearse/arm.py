@@ -157,8 +157,9 @@ def _mail(arm: ArmRun, stack: Stack) -> None:
     """The load with the faults beside it, and what became of its mail."""
     census = specs.census(arm, stack, queue_components=with_queues(arm.checkout))
     prove_path(arm, stack)
-    with counting(arm, stack) as dns, looking_up(arm, stack):
-        with faults_beside(arm, stack) as faults:
+    with counting(arm, stack) as dns:
+        # Not while queues empty: look-ups are a load of their own, and what DNS held up shall go now.
+        with looking_up(arm, stack), faults_beside(arm, stack) as faults:
             with arm.phase("load"):
                 run_load(arm, stack, _recorder(arm))
             with arm.phase("heal"):
