@@ -47,7 +47,6 @@ from harness.support.checkout import Checkout
 from harness.support.clock import wait_for
 from harness.support.progress import Progress
 
-CENSUS_DEADLINE_S = 300.0
 #: An API server that does not answer for this long after the load is taken for gone.
 CLUSTER_BACK_S = 60.0
 TEARDOWN = "teardown"
@@ -315,7 +314,7 @@ def _census(arm: ArmRun, census: CensusSpec) -> None:
     census.save(spec)
     with Child("harness.census", [spec], arm.directory.path / "census.out") as child:
         try:
-            child.wait(deadline_s=CENSUS_DEADLINE_S)
+            child.wait(deadline_s=census.longest_s)
         except MailgaleError:
             arm.log.check()  # where the disk is full, that is the reason, and the census could not even say so
             raise
