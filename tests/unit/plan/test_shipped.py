@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from harness.chaos import caps
 from harness.chaos.targets import NODE_KINDS, faults_of
@@ -49,6 +51,23 @@ def outlived(plan: Plan) -> list[str]:
     return found
 
 
+def replicas(component: str, variants: tuple[str, ...]) -> int:
+    """Pods of the first workload of a component, with a variant ``mx-Nx``."""
+    for variant in variants:
+        if component == "mx" and (found := re.fullmatch(r"mx-(\d)x", variant)):
+            return int(found[1])
+    manifests = yaml.safe_load_all((CHECKOUT.root / "deploy" / "components" / component / "manifests.yaml").read_text())
+    return next(int(m["spec"]["replicas"]) for m in manifests if m["kind"] in ("Deployment", "StatefulSet"))
+
+
+def homeless(plan: Plan) -> list[str]:
+    """Faults of nodes that may find none: the only pod that chooses them may be on the edge's node, which is never hit."""
+    return [
+        f"{arm.name}: {f.name}" for arm in plan.arms for f in faults_of(plan, arm.name)
+        if KINDS[f.kind].hits == "nodes" and "mx-off-edge" not in arm.variants and replicas(str(f.target["component"]), arm.variants) < 2
+    ]
+
+
 def within_caps(plan: Plan, arm: str) -> None:
     """Hold the faults of an arm against the plan's caps, every fault on another victim."""
     hits = [(f, _victims(f.name, KINDS[f.kind].hits, int(f.target.get("pods", f.target.get("nodes", 1))))) for f in faults_of(plan, arm)]
@@ -71,6 +90,17 @@ def test_ordinary_mail_is_asked_for_often_enough_before_a_fault(name: str):
 @pytest.mark.parametrize("name", PLANS)
 def test_a_load_lasts_as_long_as_the_faults_beside_it(name: str):
     assert outlived(find_plan(CHECKOUT, name)) == []
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_node_to_hit_is_always_found(name: str):
+    assert homeless(find_plan(CHECKOUT, name)) == []
+
+
+def test_a_component_whose_one_pod_may_be_on_the_edges_node_is_seen():
+    plan = find_plan(CHECKOUT, "node-crash")
+    alone = tuple(replace(f, target={**f.target, "component": "outbound"}) for f in plan.faults)
+    assert homeless(replace(plan, faults=alone)) == ["wait: crash", "force-delete: crash-forced"]
 
 
 @pytest.mark.parametrize("name", PLANS)
