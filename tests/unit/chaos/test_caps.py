@@ -28,6 +28,7 @@ def test_what_the_plan_allows_passes():
     check(plan(killed=2), (KILL, ("mx-0", "mx-1")), (DRAIN, ("w1",)))
     check(plan(nodes=NodeFaults(2, control_plane=True)), (DRAIN, ("w1", "cp")))
     check(plan(nodes=NodeFaults()), (KILL, ("mx-0",)))
+    check(replace(plan(), budget={"fault_minutes": 1}), (DRAIN, ("w1",)))
 
 
 @pytest.mark.parametrize(

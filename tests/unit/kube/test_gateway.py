@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
-from harness.kube.api import ApiFailed
+from harness.kube.api import ApiFailed, Conflict
+from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway, Mutation
 from tests.servers.fake_api import FakeApi
 from tests.unit.kube.conftest import NAMESPACE, OURS
@@ -37,6 +38,7 @@ def test_delete_pod_sends_grace_and_uid(api: FakeApi, gateway: Gateway):
 
 def test_evict_says_when_a_budget_forbids_it(api: FakeApi, gateway: Gateway):
     assert gateway.evict("mx-0", NAMESPACE, 5)
+    assert api.requests[-1][2]["deleteOptions"] == {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 5}
     api.failures[("POST", POD)] = 429
     assert gateway.evict("mx-0", NAMESPACE, 5) is False
     api.failures[("POST", POD)] = 500
@@ -50,6 +52,8 @@ def test_scale_returns_what_was_before(api: FakeApi, gateway: Gateway):
     api.put(f"{path}/scale", {"spec": {"replicas": 3}})
     assert gateway.scale("StatefulSet/mx", NAMESPACE, 2) == 3
     assert api.objects[f"{path}/scale"]["spec"] == {"replicas": 2}
+    api.put(f"{path}/scale", {"spec": {}})
+    assert gateway.scale("StatefulSet/mx", NAMESPACE, 2) == 0, "the API leaves a zero out"
     with pytest.raises(UsageError):
         gateway.scale("Pod/mx-0", NAMESPACE, 2)
 
@@ -60,3 +64,31 @@ def test_failures_are_recorded_too(api: FakeApi, gateway: Gateway, recorded: lis
         gateway.delete_pod("mx-0", NAMESPACE)
     assert (recorded[-1].verb, recorded[-1].what) == ("delete", "Pod/mx-0")
     assert recorded[-1].outcome.startswith("failed: ")
+
+
+def test_a_namespace_of_ours_is_taken_as_it_is_unless_it_is_going(api: FakeApi, gateway: Gateway):
+    assert gateway.create_namespace(NAMESPACE) == api.objects[f"/api/v1/namespaces/{NAMESPACE}"]["metadata"]["uid"]
+    api.objects[f"/api/v1/namespaces/{NAMESPACE}"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    with pytest.raises(Conflict):
+        gateway.create_namespace(NAMESPACE)
+
+
+def test_a_cordon_is_set_and_taken_away(api: FakeApi, gateway: Gateway):
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    for node in ("n1", "n9"):
+        api.put(f"/api/v1/nodes/{node}", {"metadata": {"name": node}, "spec": {}, "status": ready})
+    gateway.cordon("n1")
+    assert api.objects["/api/v1/nodes/n1"]["spec"] == {"unschedulable": True}
+    del api.objects["/api/v1/nodes/n9"]
+    gateway.cordon("n1", on=False)
+    assert api.objects["/api/v1/nodes/n1"]["spec"] == {}
+
+
+def test_a_token_is_given_for_an_account_of_ours(api: FakeApi, gateway: Gateway):
+    assert gateway.token("chaos", NAMESPACE, seconds=60) == "token-of-chaos"
+
+
+def test_other_rights_are_the_same_owner(cluster: Cluster, recorded: list[Mutation]):
+    one = Gateway(cluster, "aaaa1111", "r1", recorded.append, any_run=True, may=("last-ready",))
+    other = one.acting_as(cluster.target)
+    assert (other.owner, other._any_run, other._may, other.cluster.target) == (one.owner, True, frozenset({"last-ready"}), cluster.target)
