@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def drawn(paths: Sequence[str], sample: int, seed: int) -> list[Mutant]:
-    """``sample`` of all mutants (0: all), by the seed, in a random order: a run that is cut short is a sample as well.
+    """``sample`` of all mutants (0: all), by the seed, in a random order: a run that is cut short is a sample as well, and a larger one holds a smaller.
 
     :raises SystemExit: a rule of ``equivalent`` fits nothing.
     """
@@ -52,7 +52,7 @@ def drawn(paths: Sequence[str], sample: int, seed: int) -> list[Mutant]:
     if old := stale(every):
         raise SystemExit("rules that fit no mutant: " + "; ".join(f"{r.path}: {r.text}: {r.what}" for r in old))
     count = counted(every)
-    chosen = random.Random(seed).sample(count, min(sample or len(count), len(count)))
+    chosen = random.Random(seed).sample(count, len(count))[: sample or len(count)]
     print(f"{len(every)} mutants of {len(paths)} modules, {len(every) - len(count)} left out by {len(RULES)} rules; {len(chosen)} drawn with seed {seed}", flush=True)
     return chosen
 

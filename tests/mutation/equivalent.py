@@ -25,7 +25,14 @@ class Rule:
         return mutant.path == self.path and self.text in mutant.text and mutant.what.startswith(self.what)
 
 
-RULES: tuple[Rule, ...] = ()
+_TIE = "two readings of a clock that are equal to the nanosecond"
+RULES: tuple[Rule, ...] = (
+    Rule("harness/chaos/restore.py", "time.monotonic() < end", "Lt -> LtE", _TIE),
+    Rule("harness/kube/runlease.py", "found.age_s < found.duration_s", "Lt -> LtE", _TIE),
+    Rule("harness/chaos/restore.py", "time.sleep(_LOOK_S)", "left out", "the same looks, only more of them"),
+    Rule("harness/chaos/restore.py", "if TYPE_CHECKING:", "if False", "it is False when the program runs"),
+    Rule("harness/chaos/undo.py", "p.stat().st_size >= len(MAGIC)", "GtE -> Gt", "a log that is its head alone has neither entries nor damage"),
+)
 
 
 def counted(every: Sequence[Mutant]) -> list[Mutant]:

@@ -25,21 +25,27 @@ def swap(module: ModuleType, code: CodeType, *, constants: bool) -> None:
     """
     fresh: dict[str, Any] = {k: v for k, v in vars(module).items() if k in _KEPT}
     exec(code, fresh)
-    for name, new in fresh.items():
-        old = vars(module).get(name)
-        if name.startswith("__") or old is new:
-            continue
-        if isinstance(new, type) and new.__module__ == module.__name__:
-            _class(old, new)
-        elif _made_in(module, new):
-            _function(old, new)
-        elif constants and not isinstance(new, ModuleType):
-            _constant(module, name, old, new)
+    changed = {k: v for k, v in fresh.items() if not k.startswith("__") and vars(module).get(k) is not v and not isinstance(v, ModuleType)}
+    ours = {k: v for k, v in changed.items() if _made_in(module, v)}
+    for name, new in ours.items():
+        (_class if isinstance(new, type) else _function)(vars(module).get(name), new)
+    for name in changed.keys() - ours.keys() if constants else ():
+        _constant(module, name, vars(module).get(name), _ours(module, ours, changed[name]))
+
+
+def _ours(module: ModuleType, made: dict[str, Any], value: Any) -> Any:
+    """``value`` with the module's own functions and classes where it holds those that were made anew."""
+    if isinstance(value, dict):
+        return {k: _ours(module, made, v) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_ours(module, made, v) for v in value)
+    name = getattr(value, "__name__", "")
+    return vars(module)[name] if name in made and made[name] is value else value
 
 
 def _made_in(module: ModuleType, value: object) -> bool:
-    inner = inspect.unwrap(value) if callable(value) else value
-    return isinstance(inner, FunctionType) and inner.__module__ == module.__name__
+    inner = inspect.unwrap(value) if callable(value) and not isinstance(value, type) else value
+    return isinstance(inner, FunctionType | type) and inner.__module__ == module.__name__
 
 
 def _function(old: Any, new: Any) -> None:

@@ -70,6 +70,9 @@ def test_a_pod_goes_at_once_and_is_looked_for(api: FakeApi, hands: SimpleNamespa
     assert next(b for m, _, b in api.requests if m == "DELETE")["gracePeriodSeconds"] == 0
     hands.cluster = SimpleNamespace(namespace=lambda name: {}, pod=lambda namespace, name: object())
     assert undo(hands, "pod_gone", pod="mx-0") == "pod mx-0 is still there"
+    looks = iter([object(), None])
+    hands.cluster = SimpleNamespace(namespace=lambda name: {}, pod=lambda namespace, name: next(looks))
+    assert undo(hands, "pod_gone", pod="mx-0") == "", "it is looked for more than once"
 
 
 def test_without_its_namespace_nothing_is_left_to_undo(api: FakeApi, hands: SimpleNamespace, tmp_path: Path):
@@ -81,11 +84,11 @@ def test_without_its_namespace_nothing_is_left_to_undo(api: FakeApi, hands: Simp
 
 
 @pytest.mark.parametrize(("selector", "endpoint", "left"), [
-    ({"app": "redis"}, "redis-0", ""), ({"app": "redis"}, "impostor", "still leads to impostor"), ({"app": "x"}, "redis-0", "still has another selector"),
+    ({"app": "redis"}, "redis-0", ""), ({"app": "redis"}, "redis-1", ""), ({"app": "redis"}, "impostor", "still leads to impostor"), ({"app": "x"}, "redis-0", "still has another selector"),
 ])
 def test_a_service_leads_to_its_own_pods_again(api: FakeApi, hands: SimpleNamespace, selector: dict[str, str], endpoint: str, left: str):
     api.put(SERVICE, {"metadata": {"name": "redis"}, "spec": {"selector": selector}})
-    for name, labels in (("redis-0", {"app": "redis", "more": "x"}), ("impostor", {"app": "y"})):
+    for name, labels in (("redis-0", {"app": "redis", "more": "x"}), ("redis-1", {"app": "redis"}), ("impostor", {"app": "y"})):
         api.put(f"/api/v1/namespaces/{NAMESPACE}/pods/{name}", {"metadata": {"name": name, "labels": labels}, "spec": {}, "status": {}})
     api.put(f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices/redis-1", {
         "metadata": {"name": "redis-1", "labels": {"kubernetes.io/service-name": "redis"}}, "addressType": "IPv4", "ports": [],
@@ -104,11 +107,25 @@ def test_who_still_uses_a_volume_is_named(api: FakeApi, hands: SimpleNamespace):
     assert restore._users_of(hands, "spool-mx-1") == ""  # type: ignore[arg-type]
 
 
+def test_a_volume_that_does_not_thaw_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    thawed: list[Path] = []
+    monkeypatch.setattr(restore, "filesystems", SimpleNamespace(own=lambda path: True, thaw=thawed.append, frozen=lambda path: len(thawed) < 2))
+    assert [restore.UNDO["thaw_volume"](None, {"path": str(tmp_path)}) for _ in range(2)] == [f"{tmp_path} is still frozen", ""]  # type: ignore[arg-type]
+    assert restore.UNDO["thaw_volume"](None, {"path": str(tmp_path / "gone")}) == ""  # type: ignore[arg-type]
+    assert len(thawed) == 2
+
+
 def test_a_file_goes_and_one_that_is_gone_is_well(tmp_path: Path):
     (tmp_path / "f").touch()
     for _ in range(2):
         assert restore.UNDO["unlink"](None, {"path": str(tmp_path / "f")}) == ""  # type: ignore[arg-type]
     assert not (tmp_path / "f").exists()
+
+
+def test_a_file_that_comes_back_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "f").touch()
+    monkeypatch.setattr(Path, "unlink", lambda self, missing_ok: None)
+    assert restore.UNDO["unlink"](None, {"path": str(tmp_path / "f")}) == f"{tmp_path}/f is still there"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("answers", "left"), [("1500", "still has a CPU quota of 1500 µs"), ("2000", "")])
@@ -169,7 +186,7 @@ def test_a_limit_that_cannot_be_read_is_none(docker: Path, answer: str | None, l
     assert not restore.static_pod_runs("n1", "etcd") if answer is None else restore.static_pod_runs("n1", "etcd")
 
 
-@pytest.mark.parametrize(("seen", "left"), [("1024", ""), ("64", "processes on n1 with few files still: [7]"), ("unlimited", "")])
+@pytest.mark.parametrize(("seen", "left"), [("1024", ""), ("64", "processes on n1 with few files still: [7]"), ("1", "processes on n1 with few files still: [7]"), ("unlimited", "")])
 def test_every_process_gets_its_files_back(hands: SimpleNamespace, docker: Path, seen: str, left: str):
     process = SimpleNamespace(pid=7)
     hands.nodes = SimpleNamespace(processes=lambda node, container: [process], alive=lambda node, found: found)

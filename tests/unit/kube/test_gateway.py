@@ -32,7 +32,7 @@ def test_delete_pod_sends_grace_and_uid(api: FakeApi, gateway: Gateway):
     api.put(POD, {"metadata": {"name": "mx-0"}})
     assert gateway.delete_pod("mx-0", NAMESPACE, 0, uid="u1")
     body = next(b for m, _, b in api.requests if m == "DELETE")
-    assert (body["gracePeriodSeconds"], body["preconditions"]) == (0, {"uid": "u1"})
+    assert (body["gracePeriodSeconds"], body["preconditions"], body["propagationPolicy"]) == (0, {"uid": "u1"}, "Background")
     assert gateway.delete_pod("mx-0", NAMESPACE, 0) is False
 
 
@@ -73,7 +73,7 @@ def test_a_namespace_of_ours_is_taken_as_it_is_unless_it_is_going(api: FakeApi, 
         gateway.create_namespace(NAMESPACE)
 
 
-def test_a_cordon_is_set_and_taken_away(api: FakeApi, gateway: Gateway):
+def test_a_cordon_is_set_and_taken_away(api: FakeApi, gateway: Gateway, recorded: list[Mutation]):
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
     for node in ("n1", "n9"):
         api.put(f"/api/v1/nodes/{node}", {"metadata": {"name": node}, "spec": {}, "status": ready})
@@ -82,6 +82,7 @@ def test_a_cordon_is_set_and_taken_away(api: FakeApi, gateway: Gateway):
     del api.objects["/api/v1/nodes/n9"]
     gateway.cordon("n1", on=False)
     assert api.objects["/api/v1/nodes/n1"]["spec"] == {}
+    assert [m.verb for m in recorded] == ["cordon", "uncordon"]
 
 
 def test_a_token_is_given_for_an_account_of_ours(api: FakeApi, gateway: Gateway):

@@ -32,6 +32,7 @@ MUTATIONS: dict[str, Callable[[Gateway], object]] = {
     "resize": lambda g: g.resize("mx-0", NAMESPACE, "mx", cpu="1"),
     "patch": lambda g: g.patch("v1", "ConfigMap", "c", NAMESPACE, {"data": {}}),
     "delete_namespace": lambda g: g.delete_namespace(NAMESPACE),
+    "token": lambda g: g.token("chaos", NAMESPACE, seconds=60),
 }
 CLUSTER_WIDE: dict[str, Callable[[Gateway], object]] = {
     "create_namespace": lambda g: g.create_namespace("mailgale-aaaa1111-new"),
@@ -163,8 +164,9 @@ def test_only_what_is_shared_by_name_may_be_another_checkouts(full: FakeApi, gat
 
 
 def test_nodes_are_changed_on_our_own_clusters_only(full: FakeApi, cluster: Cluster, gateway: Gateway):
-    with pytest.raises(GuardRefused, match="no such node"):
-        gateway.cordon("n2")
+    for on in (True, False):
+        with pytest.raises(GuardRefused, match="no such node"):
+            gateway.cordon("n2", on=on)
     with pytest.raises(GuardRefused, match="own kind clusters"):
         Gateway(Cluster(replace(cluster.target, kind="context")), "aaaa1111", "r1").cordon("n1")
     assert full.mutations == []
@@ -178,6 +180,14 @@ def test_nodes_are_changed_on_our_own_clusters_only(full: FakeApi, cluster: Clus
 def test_the_owner_labels_cannot_be_patched_away(full: FakeApi, gateway: Gateway, patch: object, how: str):
     with pytest.raises(GuardRefused, match="owner labels"):
         gateway.patch("v1", "ConfigMap", "c", NAMESPACE, patch, how=how)  # type: ignore[arg-type]
+    assert full.mutations == []
+
+
+def test_namespaces_have_their_own_ways(full: FakeApi, gateway: Gateway):
+    with pytest.raises(GuardRefused, match="namespaces are not patched"):
+        gateway.patch("v1", "Namespace", NAMESPACE, "", {"data": {}})
+    with pytest.raises(GuardRefused, match="by delete_namespace"):
+        gateway.delete("v1", "Namespace", NAMESPACE)
     assert full.mutations == []
 
 
@@ -254,3 +264,23 @@ def test_enough_nodes_stay(full: FakeApi, cluster: Cluster, names: list[str], ma
     known = Cluster(replace(cluster.target, nodes=tuple(Node(n, role, ("127.0.0.1",)) for n, role in nodes.items())))
     with pytest.raises(GuardRefused, match=why) if why else nullcontext():
         check_nodes_stay(known, names, may)
+
+
+LEASES: dict[str, Callable[[Gateway], object]] = {
+    "put_lease": lambda g: g.put_lease("mailgale-run", {}, {}, version=""), "delete_lease": lambda g: g.delete_lease("mailgale-run", version="1"),
+}
+
+
+@pytest.mark.parametrize("name", LEASES)
+def test_the_lease_has_the_same_guards(full: FakeApi, cluster: Cluster, gateway: Gateway, name: str):
+    with pytest.raises(GuardRefused, match="another cluster answers"):
+        LEASES[name](Gateway(Cluster(replace(cluster.target, uid="another")), "aaaa1111", "r1"))
+    full.put("/apis/coordination.k8s.io/v1/namespaces/default/leases/mailgale-run", {"metadata": {"name": "mailgale-run", "labels": {"app": "x"}}})
+    with pytest.raises(GuardRefused, match="not ours"):
+        LEASES[name](gateway)
+    assert full.mutations == []
+
+
+def test_a_namespace_that_is_gone_is_deleted_already(full: FakeApi, gateway: Gateway):
+    assert gateway.delete_namespace("mailgale-aaaa1111-gone") is False
+    assert full.mutations == []
