@@ -186,6 +186,11 @@ def test_a_limit_that_cannot_be_read_is_none(docker: Path, answer: str | None, l
     assert not restore.static_pod_runs("n1", "etcd") if answer is None else restore.static_pod_runs("n1", "etcd")
 
 
+def test_a_process_that_is_gone_needs_no_files(hands: SimpleNamespace, docker: Path):
+    hands.nodes = SimpleNamespace(processes=lambda node, container: [SimpleNamespace(pid=7)], alive=lambda node, found: [])
+    assert undo(hands, "fd_limits", node="n1", container="c", soft=1024) == ""
+
+
 @pytest.mark.parametrize(("seen", "left"), [("1024", ""), ("64", "processes on n1 with few files still: [7]"), ("1", "processes on n1 with few files still: [7]"), ("unlimited", "")])
 def test_every_process_gets_its_files_back(hands: SimpleNamespace, docker: Path, seen: str, left: str):
     process = SimpleNamespace(pid=7)

@@ -14,7 +14,7 @@ from tests.unit.kube.conftest import NAMESPACE, OURS
 POD = f"/api/v1/namespaces/{NAMESPACE}/pods/mx-0"
 
 
-def test_apply_labels_objects_templates_and_claims_and_orders_them(api: FakeApi, gateway: Gateway):
+def test_apply_labels_objects_templates_and_claims_and_orders_them(api: FakeApi, gateway: Gateway, recorded: list[Mutation]):
     workload = {
         "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "mx"},
         "spec": {"template": {"metadata": {"labels": {"a": "b"}}}, "volumeClaimTemplates": [{"metadata": {"name": "spool"}}]},
@@ -26,6 +26,7 @@ def test_apply_labels_objects_templates_and_claims_and_orders_them(api: FakeApi,
     assert sent["spec"]["template"]["metadata"]["labels"] == {"a": "b", **OURS}
     assert sent["spec"]["volumeClaimTemplates"][0]["metadata"]["labels"] == OURS
     assert "labels" not in workload["metadata"]
+    assert [(m.verb, m.what, m.namespace) for m in recorded[1:]] == [("apply", "ConfigMap/c", NAMESPACE), ("apply", "StatefulSet/mx", NAMESPACE)]
 
 
 def test_delete_pod_sends_grace_and_uid(api: FakeApi, gateway: Gateway):

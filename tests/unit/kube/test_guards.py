@@ -284,3 +284,18 @@ def test_the_lease_has_the_same_guards(full: FakeApi, cluster: Cluster, gateway:
 def test_a_namespace_that_is_gone_is_deleted_already(full: FakeApi, gateway: Gateway):
     assert gateway.delete_namespace("mailgale-aaaa1111-gone") is False
     assert full.mutations == []
+
+
+@pytest.mark.parametrize(("labels", "said"), [
+    ({**OURS, "mailgale.dev/run": "r2", "team": "x"}, r"it has \{[^}]*'mailgale.dev/run': 'r2'[^}]*\}, we are"), ({"team": "x"}, "it has no owner labels, we are"),
+])
+def test_whose_a_namespace_is_is_said(full: FakeApi, gateway: Gateway, labels: dict[str, str], said: str):
+    full.namespace(NAMESPACE, **labels)
+    with pytest.raises(GuardRefused, match=said) as refused:
+        gateway.delete("v1", "ConfigMap", "c", NAMESPACE)
+    assert "team" not in str(refused.value)
+
+
+def test_a_cluster_scoped_object_that_is_not_there_yet_is_made(full: FakeApi, gateway: Gateway):
+    gateway.apply([{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "mailgale-aaaa1111-new"}}], NAMESPACE)
+    assert "/api/v1/persistentvolumes/mailgale-aaaa1111-new" in full.objects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -157,3 +158,36 @@ def test_its_own_write_whose_answer_was_lost_loses_nothing(api: FakeApi, gateway
         before = one.renewed
         wait_for(lambda: one.renewed > before, deadline_s=5, what="the next renewal", every_s=0.02)
         one.check()
+
+
+def test_a_lease_that_nobody_holds_is_taken_without_a_word(api: FakeApi, gateway: Gateway):
+    api.put(PATH, lease("", age_s=900.0))
+    seen: list[Holder] = []
+    with held(gateway, "aaaa1111", on_takeover=seen.append):
+        assert seen == []
+
+
+def test_a_holder_of_another_make_is_named_as_it_is(api: FakeApi, gateway: Gateway):
+    api.put(PATH, lease("somebody else's words"))
+    with pytest.raises(GuardRefused, match="checkout bbbb2222, somebody else's words, renewed"):
+        RunLease(gateway, "aaaa1111").acquire()
+
+
+def test_nothing_is_renewed_behind_the_release(api: FakeApi, gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
+    """A renewal under way is waited for: it would make the lease anew."""
+    monkeypatch.setattr(runlease, "RENEW_S", 0.5)
+    under_way, ended, go = threading.Event(), threading.Event(), threading.Event()
+
+    def renew(self: RunLease) -> None:
+        under_way.set()
+        go.wait(5)
+        ended.set()
+
+    monkeypatch.setattr(RunLease, "_renew", renew)
+    one = RunLease(gateway, "aaaa1111")
+    one.acquire()
+    assert under_way.wait(5)
+    threading.Timer(0.1, go.set).start()
+    one.release()
+    assert ended.is_set()
+    assert PATH not in api.objects
