@@ -8,8 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from harness.checks import dns_account, dns_capacity, dns_lookups
 from harness.checks.common import plural, worst_of
 from harness.checks.outages import _outage, windows
+from harness.model.dnsaccount import Account, Step
+from harness.model.knee import Knee
 from harness.model.verdict import Status
 from harness.selftest.builder import ArmBuilder, ns
 from harness.store.history import SECOND
@@ -128,3 +131,58 @@ def test_what_is_said_of_missing_evidence(judged: Judge, spoil: Spoil, reason: s
 def test_what_is_said_of_the_load(judged: Judge, spoil: Spoil, said: str | None):
     v = judged("load-was-real", spoil)
     assert (v.status, v.reason if said else None) == ((Status.INCONCLUSIVE, said) if said else (Status.PASS, None))
+
+
+def test_a_fault_needs_no_more_attempts_than_it_says(judged: Judge):
+    count = float(judged("faults-happened", arm=PVC, attempts_min=1e6).reason.split()[2])
+    assert count > 0
+    assert judged("faults-happened", arm=PVC, attempts_min=count).status == Status.PASS
+    assert judged("faults-happened", arm=PVC, attempts_min=count + 1).status == Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("knee", "more", "status", "said"), [
+    (Knee(200.0, 100.0, 300.0, 500.0), {}, None, ""), (Knee(200.0, 99.0, 300.0, 500.0), {}, Status.INCONCLUSIVE, "c: 200/s (99 – 300) does not tell whether it bears 100/s"),
+    (Knee(80.0, 60.0, 100.0, 500.0), {}, Status.INCONCLUSIVE, "c: 80/s (60 – 100) does not tell whether it bears 100/s"),
+    (Knee(80.0, 60.0, 99.0, 500.0), {}, Status.FAIL, "c: failures pass the share at 80/s (60 – 99)"),
+    (Knee(80.0, 60.0, 99.0, 500.0), {"waiting_max": 3, "slots_max": 10}, Status.FAIL,
+     "c: failures pass the share at 80/s (60 – 99), up to 3 connections waited for one of 10 slots"),
+    (Knee(None, 60.0, None, 60.0), {}, Status.INCONCLUSIVE, "c: none up to 60/s does not tell whether it bears 100/s"),
+    (None, {}, Status.INCONCLUSIVE, "c: not measured to its end"), (Knee(200.0, 100.0, 300.0, 500.0), {"whole": False}, Status.INCONCLUSIVE, "c: not measured to its end"),
+])
+def test_what_a_knee_says_of_100_queries_a_second(knee: Knee | None, more: dict[str, object], status: Status | None, said: str):
+    cell = SimpleNamespace(**{"cell": SimpleNamespace(name="c"), "knee": knee, "whole": True, "waiting_max": 0, "slots_max": 0, **more})
+    assert dns_capacity._problem(cell, 100.0) == (None if status is None else (status, said))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("steps", "said"), [
+    ((), ["the applications asked 0 queries, 50 are needed"]), ((Step("a", "b", None, 1),), ["the applications asked 0 queries, 50 are needed"]),
+    ((Step("a", "b", 49, 1), Step("b", "c", 90, 1)), ["the applications asked 49 queries, 50 are needed"]), ((Step("a", "b", 50, 1),), []),
+])
+def test_what_is_said_of_a_load_that_asked_little(steps: tuple[Step, ...], said: list[str]):
+    assert dns_account._load(Account(steps, Status.PASS, ()), {"queries_min": 50}) == said
+
+
+@pytest.mark.parametrize(("step", "said"), [
+    (Step("pods", "cache", 100, 105, {"retries": 10, "hits": -3}), "pods → cache: 100 +10 retries -3 hits = 107, seen 105, residual -2 (1.87 %)"),
+    (Step("pods", "cache", None, 105), "pods → cache: not counted"), (Step("pods", "cache", 0, 0), "pods → cache: 0 = 0, seen 0, residual +0"),
+])
+def test_a_step_of_the_account_as_a_line(step: Step, said: str):
+    assert dns_account.line(step).startswith(said)
+
+
+@pytest.mark.parametrize(("count", "failed", "p99_ms", "limits", "status", "said"), [
+    (100, 1, 50.0, {}, Status.PASS, "100 look-ups, 1 failed, p50 1.0 ms, p99 50.0 ms"),
+    (100, 2, 50.0, {}, Status.FAIL, "2 of 100 look-ups failed (98 ok, 2 timeout), limit 1.00%"),
+    (99, 0, 50.0, {}, Status.INCONCLUSIVE, "only 99 look-ups, 100 are needed"), (100, 0, 50.0, {"p99_ms_max": 50.0}, Status.PASS, "100 look-ups, 0 failed, p50 1.0 ms, p99 50.0 ms"),
+    (100, 0, 51.0, {"p99_ms_max": 50.0}, Status.FAIL, "look-ups took 51 ms at p99, limit 50 ms"),
+])
+def test_what_is_said_of_look_ups(
+    monkeypatch: pytest.MonkeyPatch, count: int, failed: int, p99_ms: float, limits: dict[str, float], status: Status, said: str
+):
+    outcomes = {k: n for k, n in (("ok", count - failed), ("timeout", failed)) if n}
+    found = SimpleNamespace(count=count, failed=failed, p50_ms=1.0, p99_ms=p99_ms, outcomes=outcomes)
+    monkeypatch.setattr(dns_lookups, "lookups", lambda arm: found)
+    arm = SimpleNamespace(label="1x")
+    v = dns_lookups.check(arm, {"failed_share_max": 0.01, "p99_ms_max": 0.0, "lookups_min": 100.0, **limits})  # type: ignore[arg-type]
+    assert (v.status, v.reason) == (status, said)
+    assert v.figures == {"lookups": count, "failed": failed, "failed_share": pytest.approx(failed / count), "p50_ms": 1.0, "p99_ms": p99_ms}
