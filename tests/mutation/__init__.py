@@ -1,6 +1,6 @@
 """Mutation testing of what decides: judge, checks, guards, undo. ``make mutation``, or
 
-    python -m tests.mutation [--sample 120] [--seed 1] [--cpu-minutes 12] [--only harness/chaos/undo.py] [--keep build/mutation] [--list]
+    python -m tests.mutation [--sample 120] [--seed 1] [--cpu-minutes 12] [--area guards] [--keep build/mutation] [--list]
 
 A mutant is one change in the syntax tree or in a piece of SQL; it is killed when a test fails of those that come to the changed statement
 (``plan.py`` names the files, ``lines.py`` measures which test comes where). Each mutant is tried in a fork of a process that has loaded and

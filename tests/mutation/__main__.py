@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Try the mutants that the command line asks for."""
     options = _options(argv)
     os.chdir(ROOT)
-    chosen = drawn(options.only or list(MODULES), options.sample, options.seed)
+    asked = options.only or [path for path in MODULES if not options.area or any(path in AREAS[a] for a in options.area)]
+    chosen = drawn(asked, options.sample, options.seed)
     if options.list:
         print("\n".join(f"{m.name}    {m.text}" for m in chosen))
         return 0
@@ -137,6 +138,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=120, help="nor after so many minutes [120]")
     parser.add_argument("--goal", type=float, default=0.9, help="share killed that makes exit 0 [0.9]")
     parser.add_argument("--only", action="append", choices=list(MODULES), help="this module; may be repeated")
+    parser.add_argument("--area", action="append", choices=list(AREAS), help="the modules of this area; may be repeated")
     parser.add_argument("--list", action="store_true", help="name the mutants and try none")
     parser.add_argument("--json", type=Path, default=None, help="write the figures there")
     parser.add_argument("--keep", type=Path, default=None, help="a directory: go on with what was tried before, keep what is tried now")
