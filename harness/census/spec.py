@@ -12,6 +12,12 @@ from typing import Any
 from harness.errors import UsageError
 from harness.model.target import Node, Target
 
+ROUNDS = (1, 2)
+#: What the second reader of a round has at least, when the first one took the round's time.
+POP_LEAST_S = 10.0
+#: For queues, sinks and what is written, of both rounds.
+_BESIDE_S = 60.0
+
 
 @dataclass(frozen=True)
 class Server:
@@ -96,6 +102,11 @@ class CensusSpec:
     def addresses(self) -> tuple[str, ...]:
         """Every user's address."""
         return tuple(self.passwords)
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds within which both rounds end, whatever the mailboxes do."""
+        return len(ROUNDS) * (self.deadline_s + POP_LEAST_S) + _BESIDE_S
 
     @cached_property
     def passwords(self) -> Mapping[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from harness.census import pop_reader, survey
@@ -13,12 +15,10 @@ from harness.census.mailboxes import Mailboxes, inbox_of
 from harness.census.queue_reader import belongs, places, read_place
 from harness.census.settle import settle
 from harness.census.sink_reader import read_pod, read_sinks
-from harness.census.spec import CensusSpec, target_of
+from harness.census.spec import POP_LEAST_S, ROUNDS, CensusSpec, target_of
 from harness.errors import MailgaleError
 from harness.kube.client import Cluster
 from harness.store.log import LogWriter
-
-ROUNDS = (1, 2)
 
 
 def take(spec: CensusSpec) -> None:
@@ -73,10 +73,11 @@ class _Round:
         self.arrived: set[tuple[int | None, str]] = set()
 
     def read(self) -> None:
-        first = self._queues()
+        first, end = self._queues(), time.monotonic() + self.spec.deadline_s
         self.mailboxes.read(self._mailbox)
         if self.spec.imap is not None and self.spec.pop3 is not None:
-            pop_reader.read_sample(self.spec, self.inboxes, self._write, self.mailboxes.pop)
+            rest = replace(self.spec, deadline_s=max(end - time.monotonic(), POP_LEAST_S))
+            pop_reader.read_sample(rest, self.inboxes, self._write, self.mailboxes.pop)
         self._sinks()
         for scope in merged(first, self._queues(), self.arrived):
             self._write(scope)

@@ -12,13 +12,14 @@ from harness.chaos.world import FaultFailed
 
 def dns_fault(
     component: str, strike: str, pods: int = 2, qtypes: list[str] | None = None, zones: list[str] | None = None, rate: float = 1.0,
-    delay_s: float = 0.0, for_s: float = 10.0, victims: list[str] | None = None, fault: str = "", when: When = None, deadline_s: float = 120.0,
+    delay_s: float = 0.0, data: Mapping[str, list[str]] | None = None, for_s: float = 10.0, victims: list[str] | None = None, fault: str = "",
+    when: When = None, deadline_s: float = 120.0,
 ) -> dict[str, Any]:
     """Give the DNS proxies ``victims`` one rule for ``for_s`` seconds (what it may hold: ``harness.dns.faults``).
 
     Evidence: the proxies' counters of the queries they struck; none is a failed fault. Undone when they hold no rule.
     """
-    rule = {"fault": strike, "qtypes": qtypes or [], "zones": zones or [], "rate": rate, "delay_s": delay_s}
+    rule = {"fault": strike, "qtypes": qtypes or [], "zones": zones or [], "rate": rate, "delay_s": delay_s, "data": data or {}}
     act = partial(_dns_fault, rule=rule, for_s=for_s)
     return carry_out("dns_fault", act, component=component, victims=victims, fault=fault, when=when, deadline_s=deadline_s)
 

@@ -6,12 +6,15 @@ Sources: cgroups(7) and the kernel's cgroup-v1/memory, cgroup-v2 (oom_kill), pro
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from harness.chaos import restore
 from harness.chaos.fault import Fault, When, carry_out
+from harness.chaos.nodes import Process
 from harness.chaos.world import FaultFailed
+from harness.errors import NotSupported
 from harness.kube.objects import Pod
 from harness.support.shell import run
 
@@ -32,7 +35,9 @@ def oom_kill(
     """Use up the memory limit of a container of the pods ``victims``, so that the kernel kills processes in it.
 
     All but its first process are marked as the kernel's first choice. Evidence: the kernel's own count of kills in the container's control group
-    has grown. Undone when the workload is whole. Known limits: ``mib`` must exceed the container's memory limit; needs bash in the container.
+    has grown; on kind also which of the container's own processes are gone. Undone when the workload is whole. Known limits: ``mib`` must exceed the
+    container's memory limit; needs bash in the container. In a Burstable pod every process is marked nearly as high (Kubernetes documentation,
+    "Node out of memory behavior"), so the kernel may take the largest, which is what ate the memory.
     """
     act = partial(_oom_kill, container=container, mib=mib)
     return carry_out("oom_kill", act, component=component, victims=victims, fault=fault, when=when, deadline_s=deadline_s)
@@ -41,13 +46,30 @@ def oom_kill(
 def _oom_kill(f: Fault, container: str, mib: int) -> None:
     hit = {v: _container(f.pod(v), container) for v in f.victims}
     before = {v: _kills(f, v, c) for v, c in hit.items()}
+    own = {v: _processes(f, v, c) for v, c in hit.items()}
     f.arm("whole", workload=f.workload)
     f.say("begin", containers=hit, mib=mib)
     for pod, name in hit.items():
         f.world.gateway.exec(f.world.spec.namespace, pod, name, ["bash", "-c", _EAT, "bash", str(mib * 2**20)], timeout_s=_EAT_S)
         now = f.until(partial(_killed, f, pod, name, before[pod]), f"the kernel kills in {name} of {pod}")
-        f.say("evidence", pod=pod, container=name, kills=now - before[pod])
+        f.say("evidence", pod=pod, container=name, kills=now - before[pod], **_own_gone(f, pod, own[pod]))
     f.say("end")
+
+
+def _processes(f: Fault, pod: str, container: str) -> list[Process]:
+    """The container's processes, seen from its node; [] where nodes cannot be looked into."""
+    found = f.pod(pod)
+    with suppress(NotSupported):
+        return f.world.nodes.processes(found.node, found.container(container).id)
+    return []
+
+
+def _own_gone(f: Fault, pod: str, before: list[Process]) -> dict[str, list[str]]:
+    """Names of those of ``before`` that do not live any more."""
+    if not before:
+        return {}
+    living = f.world.nodes.alive(f.pod(pod).node, before)
+    return {"own_gone": sorted(p.name for p in before if not any(p.same(one) for one in living))}
 
 
 def _killed(f: Fault, pod: str, container: str, before: int) -> int:

@@ -1,4 +1,4 @@
-"""T32a, as far as the DNS laboratory shows it: with force_tcp every query of a node cache reaches unbound over TCP, without it none.
+"""T32a of force_tcp, in the DNS laboratory: with force_tcp every query of a node cache reaches unbound over TCP, without it none.
 
 Counted by unbound itself (``num.query.tcp``), cell by cell. *Confirmed under conditions* when all queries of the TCP cells came over TCP and at most
 1 % of the UDP cells' did: it is the option that forces TCP, and node-local-dns sets it for the cluster's own zones only since 2020
@@ -14,13 +14,14 @@ from harness.model.verdict import ClaimResult, Finding
 from harness.store.dnslab import CellSeen, cells
 from harness.store.history import ArmHistory
 
-CLAIM = "T32a"
+#: Not "T32a" alone: that is about the add-on as it is deployed (claims.t32a), this is about what the option does.
+CLAIM = "T32a of force_tcp"
 #: Edges of a cell are as sharp as the samples, so a few queries of its neighbour may count for it.
 SLACK = 0.01
 
 
 def find(arms: Sequence[ArmHistory], plan: Plan) -> Finding:
-    """What the run says of T32a."""
+    """What the run says of it."""
     if plan.load.kind != "dns":
         return Finding(CLAIM, ClaimResult.UNDECIDED, "the plan has no load of DNS queries")
     seen = [c for arm in arms for c in cells(arm) if c.whole and c.reached]

@@ -63,16 +63,18 @@ def _told(s: _Seen) -> str:
 
 
 def _seen(arm: ArmHistory, time_scale: float) -> _Seen | None:
-    """None for an arm without a lag, or in which no pod was shown to leave."""
+    """None for an arm without a lag, in which no pod was shown to leave, or whose pod did not say how long it goes on."""
     lag = next((m for v in arm.plan_arm.variants if (m := _LAG.match(v))), None)
     span, begun = load_span(arm), [e for e in arm.events("fault") if e.get("edge") == "begin"]
     shown = any(e.get("edge") == "evidence" for e in arm.events("fault"))
     if lag is None or span is None or not begun or not shown:
         return None
     waits = [int(w) for w in matches(arm.dir, _WAITS, {str(t) for t in begun[0].get("targets") or ()})]
+    if not waits:
+        return None
     failed = sum(len(b.times) for b in broken(arm, span) if b.proto == "smtp")
     begin = int(begun[0]["t"])
-    return _Seen(arm.label, int(lag[1]) / time_scale, float(min(waits, default=0)), failed, _followed_s(arm, begin))
+    return _Seen(arm.label, int(lag[1]) / time_scale, float(min(waits)), failed, _followed_s(arm, begin))
 
 
 def _followed_s(arm: ArmHistory, begin: int) -> float | None:

@@ -6,10 +6,12 @@ import ast
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import yaml
 
@@ -17,8 +19,8 @@ from harness import checks as checks_package
 from harness import claims as claims_package
 from harness.dns.behaviours import RESOLVERS
 from harness.dns.labspec import problem as dns_load_problem
-from harness.errors import PlanError
-from harness.load.params import PARAMETERS, problem
+from harness.errors import PlanError, UsageError
+from harness.load.params import PARAMETERS, Params, problem
 from harness.model.faults import KINDS
 from harness.model.plan import Plan
 from harness.plan import Catalogue, load_plan
@@ -50,6 +52,7 @@ def catalogue(checkout: Checkout) -> Catalogue:
         faults=KINDS,
         load_params=PARAMETERS,
         load_problem=problem,
+        load_together=partial(_together, checkout),
         stack_params=_stack_params(checkout),
         dns_load_problem=dns_load_problem,
         capturable=frozenset(_capturable(checkout)),
@@ -110,6 +113,20 @@ def _capturable(checkout: Checkout) -> Iterator[str]:
         on_the_node = any("hostNetwork: true" in p.read_text() for p in path.parent.glob("*.yaml"))
         if _yaml(path).get("workloads") and not on_the_node:
             yield path.parent.name
+
+
+def _together(checkout: Checkout, scenario: str, params: Mapping[str, Any], users: int) -> str:
+    """What is wrong with ``params`` on top of the scenario's own, for a load on ``users`` accounts."""
+    try:
+        return Params.of({**_defaults(checkout.root / "scenarios" / f"{scenario}.py"), **params}).crowded(users)
+    except UsageError as error:
+        return error.what
+
+
+def _defaults(path: Path) -> dict[str, Any]:
+    """The parameters that a scenario gives itself by ``given(…)``; read, not imported: a locustfile brings Locust."""
+    calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "given"]
+    return {word.arg: ast.literal_eval(word.value) for call in calls for word in call.keywords if word.arg is not None}
 
 
 def _scenario_files(checkout: Checkout) -> list[Path]:

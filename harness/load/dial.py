@@ -97,10 +97,12 @@ class Wanted:
 class _Steps:
     """What the sessions of one protocol share: the timings of its steps, looked up once, and what is asked of servers."""
 
-    __slots__ = ("_host", "connect", "dot", "envelope", "mail", "proto", "wanted")
+    __slots__ = ("_host", "connect", "dot", "envelope", "mail", "messages", "plain", "proto", "wanted")
 
     def __init__(self, host: Host, proto: str, wanted: Wanted) -> None:
         self._host, self.proto, self.wanted = host, proto, wanted
+        self.messages = host.messages
+        self.plain = not wanted.extensions and host.messages.ready  #: nothing of a mail need be looked at
         timing = host.stats.timing
         self.connect, self.envelope, self.dot, self.mail = (timing(proto, step) for step in ("connect", "envelope", "dot", "mail"))
 
@@ -176,7 +178,12 @@ class _Outlet:
             steps.envelope.sample(timings.envelope_ns - timings.started_ns)
             if timings.handed_ns:
                 steps.dot.sample(ended - timings.handed_ns)
-        self._time_mail(envelope.token, results, ended)
+        mail = envelope.token
+        if len(results) == 1 and results[0].outcome is Outcome.OK:
+            steps.mail.sample(ended - mail.begun_ns)
+            steps.mail.octets += mail.template.octets
+        else:
+            self._time_mail(mail, results, ended)
         self._link.on_results(results, ended)
 
     def on_closed(self, reason: str, refused: Sequence[Envelope], bad: RecipientResult | None) -> None:
@@ -186,6 +193,7 @@ class _Outlet:
             self._host.stats.counts.connections -= 1
         if self._link.closed:
             return
+        self._session = None
         result = bad or of_loss(Stage.MAIL, reason)
         for mail in (self._link.mail, self._link.behind):
             if mail is not None:
@@ -196,14 +204,17 @@ class _Outlet:
             self._link.on_failed(result)
 
     def _envelope(self, mail: Mail) -> Envelope:
-        messages = self._host.messages
+        steps = self._steps
+        messages, wanted = steps.messages, steps.wanted
         sender, recipients = messages.addresses(mail)
-        wanted, ready = self._steps.wanted, messages.ready
+        if steps.plain:
+            return Envelope(sender, recipients, partial(messages.wire, mail), mail, PLAIN_MAIL, True)
+        ready = messages.ready
         options = wanted.options(mail.flags, messages.trace(mail)) if wanted.extensions else PLAIN_MAIL
         return Envelope(sender, recipients, partial(messages.wire if ready else messages.render, mail), mail, options, ready)
 
     def _time_mail(self, mail: Mail, results: Sequence[RecipientResult], now: int) -> None:
-        bad = next((r for r in results if r.outcome is not Outcome.OK), None) if len(results) > 1 or results[0].outcome is not Outcome.OK else None
+        bad = next((r for r in results if r.outcome is not Outcome.OK), None)
         if bad is None:
             self._steps.mail.sample(now - mail.begun_ns)
             self._steps.mail.octets += mail.template.octets

@@ -32,7 +32,7 @@ from harness.load.steady import OpenLoop, ordinary, submitters
 from harness.support.clock import now_ns
 
 STATE_EVERY_S = 1.0
-REPORT_EVERY_S = 0.25
+REPORT_EVERY_S = 0.5
 LOOK_EVERY_S = 0.02
 STOP_GRACE_S = 5.0
 #: An acknowledged mail to a watched mailbox that has not been seen there for so long is told as overdue.
@@ -43,7 +43,7 @@ Report = Callable[[dict[str, Any]], None]
 class Engine:
     """One load. Make it inside a running loop, then :meth:`run` it once.
 
-    :param report: gets a JSON-able object every 250 ms: ``{"steps": [...], "errors": [...], "state": {...}}``.
+    :param report: gets a JSON-able object twice a second: ``{"steps": [...], "errors": [...], "state": {...}}``.
     :raises UsageError: parameters that fit nothing (a population without its endpoint, no users).
     :raises GuardRefused: an address that must not be loaded.
     """

@@ -21,7 +21,8 @@ from harness.support.clock import now_ns
 OFFER, INVOKE, DONE, USEROP = 2, 3, 4, 5
 pack_offer = struct.Struct("<QQIIIBBH16s").pack
 pack_invoke = struct.Struct("<QQIHBB").pack
-pack_done = struct.Struct("<QQIHBBBBHI").pack
+pack_end = struct.Struct("<QQIH").pack  #: the front of a DONE row, what its mail has of its own
+pack_how = struct.Struct("<BBBBHI").pack  #: its rest, what equal replies share
 pack_userop = struct.Struct("<QQIIBBBBI").pack
 REPLY_KINDS_MAX = 1000
 OFFER_BYTES_MAX = 4 << 20  #: a large backlog is written in blocks of this size
@@ -42,6 +43,7 @@ class Ledger:
         self._replies: set[tuple[int, str, int, str]] = set()
         self._lacking: set[tuple[str, str]] = set()
         self._last: RecipientResult | None = None
+        self._how: dict[Proto, bytes] = {}  #: rows' rests of the last result
         self.failed: OSError | None = None
         self.on_failure: Callable[[], None] = lambda: None
 
@@ -74,14 +76,19 @@ class Ledger:
 
     def done(self, mail: int, rcpt: int, attempt: int, proto: Proto, result: RecipientResult, t: int) -> None:
         """An attempt has ended for one recipient at ``t``; the text of the first reply of each kind is kept."""
-        outcome, stage, code, enhanced, deferral, _ = result
-        self._dones += pack_done(mail, t, rcpt, attempt, proto, outcome, stage, deferral, code, pack_enhanced(enhanced))
         if result is not self._last:  # equal replies share one result
-            self._last = result
-            if code or enhanced:
+            self._last, self._how = result, {}
+            if result.code or result.enhanced:
                 self._reply(result)
+        self._dones += pack_end(mail, t, rcpt, attempt) + (self._how.get(proto) or self._told(proto, result))
         if not self._scheduled:
             self._schedule()
+
+    def _told(self, proto: Proto, result: RecipientResult) -> bytes:
+        """A DONE row's rest, kept for the next row."""
+        outcome, stage, code, enhanced, deferral, _ = result
+        how = self._how[proto] = pack_how(proto, outcome, stage, deferral, code, pack_enhanced(enhanced))
+        return how
 
     def user_op(self, start_ns: int, user: int, octets: int, proto: Proto, op: UserOp, outcome: Outcome, code: int = 0) -> None:
         """One operation of a reading user has ended now."""

@@ -1,6 +1,6 @@
 """Locust's half: an ordinary locustfile in ``scenarios/`` derives a class from :class:`Scenario`; Locust then steers the engine.
 
-At test_start the engine is started as a process of its own; its statistics are merged into Locust's a few times a second (whole
+At test_start the engine is started as a process of its own; its statistics are merged into Locust's twice a second (whole
 batches: an event per mail would cost several µs each); at test_stop it is stopped; when it ends by itself, Locust ends too.
 So ``locust -f scenarios/friday.py`` works as with any locustfile: ``--headless``, web UI, ``--csv``, ``--html``, master and workers
 (each worker runs one engine), with gevent's patches or without (``LOCUST_SKIP_MONKEY_PATCH=1``).

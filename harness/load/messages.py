@@ -92,7 +92,9 @@ class Messages:
         self._senders: list[str] = []
         self._senders_bytes: list[bytes] = []
         self._senders_utf8: list[bytes] = []
+        self._senders_angled: list[bytes] = []
         self._bytes = [a.encode() for a in self.recipients]
+        self._angled = [b"<%b>" % a for a in self._bytes]
         self._seed, self._params, self._prefix = seed, params, prefix.encode()
         self._templates = templates(seed, params)
         self._weights = [1 / k**2 for k in range(1, max(params.recipients_max, 1) + 1)]
@@ -102,6 +104,8 @@ class Messages:
         self._asking = params.smtputf8_share + params.dsn_share
         self._last = numbers_from
         self._date, self._date_at = b"", -1
+        self._stamp = b""  #: header lines from the date to the number
+        self._between = b"@mailgale.example.net>\r\nX-Mailgale-Trace: " + self._prefix
 
     @property
     def senders(self) -> list[str]:
@@ -112,6 +116,7 @@ class Messages:
     def senders(self, addresses: list[str]) -> None:
         self._senders, self._senders_bytes = addresses, [a.encode() for a in addresses]
         self._senders_utf8 = [internationalised(a).encode() for a in addresses]
+        self._senders_angled = [b"<%b>" % a for a in self._senders_bytes]
         self._ready = all(_CLEAN.fullmatch(a) for a in (*self._bytes, *self._senders_bytes))
 
     def make(self, population: Population, index: int, sender: int, due_ns: int) -> Mail:
@@ -180,17 +185,20 @@ class Messages:
 
         Only where :attr:`ready`; else whoever sends it stuffs it himself, see :meth:`render`.
         """
-        trace = b"%b%d" % (self._prefix, mail.number)
-        template = mail.template
-        return b"From: %b\r\nTo: %b\r\nDate: %b\r\nMessage-ID: <%b@mailgale.example.net>\r\nX-Mailgale-Trace: %b\r\n%b\r\n%b%b\r\n%b" % (
-            self._from(mail) if self._asking else b"<%b>" % self._senders_bytes[mail.sender],
-            self._to(mail.rcpts), self._now(), trace, trace, template.head, template.stuffed, template.tail(self._tail(mail)), template.after,
+        number, template, rcpts, tail = mail.number, mail.template, mail.rcpts, self._tail(mail)
+        if int(time.time()) != self._date_at:
+            self._now()
+        return b"From: %b\r\nTo: %b%b%d%b%d%b%b\r\n%b" % (
+            self._from(mail) if self._asking else self._senders_angled[mail.sender],
+            self._angled[rcpts[0]] if len(rcpts) == 1 else self._to(rcpts),
+            self._stamp, number, self._between, number, template.front, template.tail(tail) if template.tail_base64 else tail, template.after,
         )
 
     def addresses(self, mail: Mail) -> tuple[bytes, list[bytes]]:
         """Envelope sender, and the recipients that are left."""
-        known = self._bytes
-        return self._sender(mail) if self._asking else self._senders_bytes[mail.sender], [known[r] for r in mail.rcpts]
+        known, rcpts = self._bytes, mail.rcpts
+        sender = self._sender(mail) if self._asking else self._senders_bytes[mail.sender]
+        return sender, [known[rcpts[0]]] if len(rcpts) == 1 else [known[r] for r in rcpts]
 
     def trace(self, mail: Mail) -> str:
         """The value of the mail's trace header."""
@@ -206,7 +214,7 @@ class Messages:
         return b"%b<%b>" % (name, self._sender(mail))
 
     def _to(self, rcpts: list[int]) -> bytes:
-        return b"<%b>" % self._bytes[rcpts[0]] if len(rcpts) == 1 else b",\r\n ".join([b"<%b>" % self._bytes[r] for r in rcpts])
+        return b",\r\n ".join([self._angled[r] for r in rcpts])
 
     def size(self, mail: Mail) -> int:
         """Octets of the body on the wire (the header comes to some 400 more)."""
@@ -269,6 +277,7 @@ class Messages:
         if second != self._date_at:
             self._date_at = second
             self._date = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(second)).encode()
+            self._stamp = b"\r\nDate: %b\r\nMessage-ID: <%b" % (self._date, self._prefix)
         return self._date
 
 

@@ -193,18 +193,23 @@ class Link:
 
     def following(self) -> Mail | None:
         """The bound mail is about to be handed over: the mail that goes out behind its dot, None = none now."""
-        mta = self.mta
-        if self.closed or self.session is None or not mta.ready or mta.stopped or self.sent >= mta.policy.mails_per_connection:
+        mta, most = self.mta, self.mta.policy.mails_per_connection
+        if self.closed or self.session is None or not mta.ready or mta.stopped or self.sent >= most:
             return None
         mail = self.behind = mta.ready.popleft()
         self._begin(mail)
-        self._count(self.session)
+        self.sent += 1
+        if self.sent >= most:
+            self.session.quit()
         return mail
 
     def on_results(self, results: Sequence[RecipientResult], t: int) -> None:
         """The bound mail's attempt has ended at ``t``, one result per recipient in order; go on with the next mail, or end."""
         mail, self.mail, self.behind = self.mail, self.behind, None
-        self._settle(mail, results, t)
+        if mail is not None and len(results) == 1 == len(mail.rcpts) and results[0].outcome is Outcome.OK:
+            self._accepted(mail, results[0], t)
+        else:
+            self._settle(mail, results, t)
         session = self.session
         if self.mail is not None or session is None or self.closed or not session.usable:
             return
@@ -226,7 +231,7 @@ class Link:
         """The connection is gone; ``result`` is that of mails without any."""
         if self.closed:
             return
-        self.closed, self.open = True, False
+        self.closed, self.open, self.session = True, False, None
         left, self.mail, self.behind = (self.mail, self.behind), None, None
         for mail in left:
             if mail is not None:
@@ -241,12 +246,13 @@ class Link:
             self.session.abort()
 
     def _begin(self, mail: Mail) -> None:
+        mta, rcpts = self.mta, mail.rcpts
         mail.attempt += 1
-        host = self.mta.host
+        host = mta.host
         counts = host.stats.counts
         counts.in_flight += 1
-        counts.attempted += len(mail.rcpts)
-        mail.begun_ns = host.ledger.invoke(mail.number, mail.rcpts, mail.attempt, self.mta.policy.proto)
+        counts.attempted += len(rcpts)
+        mail.begun_ns = host.ledger.invoke(mail.number, rcpts, mail.attempt, mta.policy.proto)
 
     def _send(self) -> None:
         """Hand the bound mail to the session, which holds its bytes back until the ledger is written."""
@@ -261,15 +267,24 @@ class Link:
         if self.sent >= self.mta.policy.mails_per_connection:
             session.quit()
 
+    def _accepted(self, mail: Mail, result: RecipientResult, t: int) -> None:
+        """The ordinary end, kept short: what :meth:`_settle` comes to for a mail to one recipient that was taken."""
+        policy, host = self.mta.policy, self.mta.host
+        counts = host.stats.counts
+        counts.in_flight -= 1
+        counts.accepted += 1
+        host.ledger.done(mail.number, mail.rcpts[0], mail.attempt, policy.proto, result, t)
+        host.watcher.accepted(mail)
+        mail.rcpts = []
+        if mail.population is not Population.ELASTIC:
+            host.stats.time(policy.proto.name.lower(), "mail from due", t - mail.due_ns)
+
     def _settle(self, mail: Mail | None, results: Sequence[RecipientResult], t: int) -> None:
         if mail is None:
             return
         host = self.mta.host
         host.stats.counts.in_flight -= 1
-        if len(results) == 1 == len(mail.rcpts):
-            again = mail.rcpts if self._ended(host, mail, mail.rcpts[0], results[0], t) else []
-        else:
-            again = [r for r, result in zip(mail.rcpts, results, strict=True) if self._ended(host, mail, r, result, t)]
+        again = [r for r, result in zip(mail.rcpts, results, strict=True) if self._ended(host, mail, r, result, t)]
         if again:
             self._again(mail, dict(zip(mail.rcpts, results, strict=True)), again)
             return

@@ -45,7 +45,8 @@ class Template:
     :param head: header lines of its own (subject, MIME), ending in CRLF, without the empty line.
     :param body: octets on the wire before the tail; ``after``: those behind it.
     :param tail_base64: the tail's transfer encoding is base64, not the identity.
-    :param octets: of ``body``; ``size``: of the whole on the wire, about; ``stuffed``: ``body`` with dots stuffed (RFC 5321 section 4.5.2).
+    :param octets: of ``body``; ``size``: of the whole on the wire, about; ``front``: from the end of the mail's own header
+        lines to the tail as it goes over the wire, dots stuffed (RFC 5321 section 4.5.2).
     :param state: SHA-256 of the canonical form up to the tail; copy it, never update it.
     """
 
@@ -58,12 +59,12 @@ class Template:
     flags: int = 0
     octets: int = field(init=False)
     size: int = field(init=False)
-    stuffed: bytes = field(init=False, repr=False)
+    front: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "octets", len(self.body))
         object.__setattr__(self, "size", len(self.body) + len(self.after) + 48)
-        object.__setattr__(self, "stuffed", _stuffed(self.body))
+        object.__setattr__(self, "front", b"\r\n%b\r\n%b" % (self.head, _stuffed(self.body)))
 
     def finish(self, tail: bytes) -> bytes:
         """The whole body with ``tail``, one line of ASCII without its end."""

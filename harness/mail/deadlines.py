@@ -7,14 +7,38 @@ A timer of the loop for each connection costs more than a connection's dialogue 
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, Protocol
-from weakref import WeakKeyDictionary
+import time
+from collections.abc import Callable
+from typing import ClassVar, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 LOOK_EVERY_S = 0.1
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """One object for each loop, for as long as the loop lives. The loop asked for last is found without the dictionary."""
+
+    def __init__(self) -> None:
+        self._all: WeakKeyDictionary[asyncio.AbstractEventLoop, T] = WeakKeyDictionary()
+        self._recent: Callable[[], asyncio.AbstractEventLoop | None] = lambda: None
+        self._made: T | None = None
+
+    def get(self, loop: asyncio.AbstractEventLoop) -> T | None:
+        """The loop's, None before it was put."""
+        if self._recent() is not loop:
+            self._recent, self._made = ref(loop), self._all.get(loop)
+        return self._made
+
+    def put(self, loop: asyncio.AbstractEventLoop, made: T) -> T:
+        """Keep ``made`` for ``loop``."""
+        self._all[loop] = self._made = made
+        self._recent = ref(loop)
+        return made
 
 
 class Bound(Protocol):
-    """Something with a deadline: ``due`` on the loop's clock, 0 = none."""
+    """Something with a deadline: ``due`` on the monotonic clock, 0 = none."""
 
     due: float
 
@@ -26,7 +50,7 @@ class Deadlines:
     """Those of one loop. See :meth:`of`."""
 
     __slots__ = ("__weakref__", "_bound", "_timer")
-    _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines]] = WeakKeyDictionary()
+    _all: ClassVar[PerLoop[Deadlines]] = PerLoop()
 
     def __init__(self) -> None:
         self._bound: set[Bound] = set()
@@ -35,10 +59,7 @@ class Deadlines:
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> Deadlines:
         """The loop's."""
-        made = cls._all.get(loop)
-        if made is None:
-            made = cls._all[loop] = cls()
-        return made
+        return cls._all.get(loop) or cls._all.put(loop, cls())
 
     def add(self, one: Bound, loop: asyncio.AbstractEventLoop) -> None:
         """Look at ``one`` from now on."""
@@ -51,7 +72,7 @@ class Deadlines:
         self._bound.discard(one)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+        now = time.monotonic()
         self._timer = loop.call_later(LOOK_EVERY_S, self._look, loop) if self._bound else None
         for one in [b for b in self._bound if 0 < b.due <= now]:
             one.fires()

@@ -25,7 +25,7 @@ class Exchange(Link):
     """See the module. Abstract: the opening, the end and ``quit`` are :class:`~harness.mail.smtp.SmtpSession`'s."""
 
     __slots__ = (
-        "_bare", "_body", "_commands", "_follow", "_handle", "_handler", "_last", "_next", "_opening", "_paused", "_pipelined",
+        "_ahead", "_bare", "_body", "_commands", "_follow", "_handle", "_handler", "_last", "_next", "_opening", "_paused", "_pipelined",
         "_quit_sent", "_quitting", "_reader", "_reset", "_sent", "_swift", "_told", "_tx", "_utf8", "extensions", "options",
     )  # fmt: skip
 
@@ -44,6 +44,7 @@ class Exchange(Link):
         self._paused = self._pipelined = self._quitting = self._quit_sent = self._reset = self._told = False
         self._swift = False  #: replies to a dot and to an envelope of one recipient behind it are what comes next
         self._bare = self._utf8 = False  #: what the server announces: nothing for MAIL; SMTPUTF8
+        self._ahead = False  #: the handler is asked for what follows
 
     # what the owner calls
 
@@ -98,12 +99,10 @@ class Exchange(Link):
         self._swift = False
         if dot.code >= 300 or mail.code >= 300 or rcpt.code >= 300 or data.code != 354:
             return self._got_each((dot, mail, rcpt, data))
-        before, now = self._tx, _now()
-        tx = self._tx = self._follow
+        before, tx, now = self._tx, self._follow, _now()
         assert before is not None
         assert tx is not None
-        self._follow = None
-        before.dots.append(dot)
+        self._tx, self._follow = tx, None
         before.ended_ns = tx.envelope_ns = now
         tx.mail, tx.data = mail, data
         tx.rcpts.append(rcpt)
@@ -246,9 +245,10 @@ class Exchange(Link):
     def _give(self) -> None:
         """Hand the message over. Where a next envelope waits, its start is recorded first, so that both go out in one write."""
         envelope = self._next
-        if envelope is None and self._pipelined and not self._quitting and self.options.ahead:
+        if envelope is None and self._ahead and not self._quitting:
             envelope = self._handler.following()
-            self._next = envelope if envelope is None or envelope.ready else checked(envelope)
+            if envelope is not None and not envelope.ready:
+                self._next = checked(envelope)
         if envelope is not None and self._pipelined and ((envelope.ready and envelope.options is PLAIN_MAIL) or self._can_carry(envelope)):
             self._next = None
             self._follow = Transaction(envelope)
@@ -256,6 +256,7 @@ class Exchange(Link):
             self._handle = self._got_early
             self.options.after_write(self._give_now)
         else:
+            self._next = envelope
             self._give_now()
 
     def _give_now(self) -> None:
@@ -285,18 +286,18 @@ class Exchange(Link):
 
     def _handed(self, tx: Transaction, rest: bytes) -> None:
         """The last octets, and behind the dot what may follow it."""
-        follow = self._follow
+        follow, now = self._follow, _now()
         behind = b""
         if follow is not None:
             self._swift = not self.options.lmtp and len(follow.envelope.recipients) == 1 == len(tx.rcpts)
-            follow.started_ns = _now()
+            follow.started_ns = now
             behind = block(follow.envelope, self.extensions, self._bare)
         elif self._quitting and self._next is None and self._pipelined:
             self._quit_sent, behind = True, b"QUIT\r\n"
         tx.handed, self._handle = True, self._got_dot
-        tx.handed_ns = _now()
-        self.write(b"%b.\r\n%b" % (rest, behind))
-        self.expect_within(self.options.dot_s)
+        tx.handed_ns = now
+        self.write(b"".join((rest, b".\r\n", behind)))
+        self.due = now * 1e-9 + self.options.dot_s
 
     def _settled(self) -> None:
         """Every reply of the transaction is there: tell the owner, then go on with what waits."""

@@ -67,7 +67,7 @@ class Link(asyncio.Protocol):
         self._deadlines: Deadlines | None = None
         self._task: asyncio.Task[None] | None = None
         self._then: Callable[[], None] | None = None  #: when TLS is up
-        self.due = 0.0  #: the deadline on the loop's clock; 0 = none
+        self.due = 0.0  #: the deadline on the monotonic clock, which is the loop's; 0 = none
         self.ended = False
         self.live = endpoint.tls != "implicit"  #: someone waits for callbacks; until then a failure is an exception of open_link
 
@@ -87,7 +87,7 @@ class Link(asyncio.Protocol):
 
     def expect_within(self, seconds: float) -> None:
         """End the connection unless another deadline is set, or none, before ``seconds`` have passed."""
-        self.due = self.loop.time() + seconds
+        self.due = time.monotonic() + seconds
         if self._deadlines is None and not self.ended:
             self._deadlines = Deadlines.of(self.loop)
             self._deadlines.add(self, self.loop)

@@ -22,7 +22,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from harness.mail.wire import Reply
 from harness.model.outcome import Deferral, Outcome, Stage
@@ -127,12 +127,13 @@ def of_reply(stage: Stage, reply: Reply, outcome: Outcome = Outcome.FAIL, rules:
 
 def taken(reply: Reply) -> tuple[RecipientResult]:
     """The result of the one recipient of a mail that ``reply`` acknowledged; made once for each reply."""
-    made = reply.taken
+    made: tuple[RecipientResult] | None = reply.taken
     if made is None:
         made = reply.taken = (of_reply(Stage.DOT, reply, Outcome.OK),)
-    return cast(tuple[RecipientResult], made)
+    return made
 
 
+@lru_cache(maxsize=256)
 def of_loss(stage: Stage, why: str) -> RecipientResult:
     """The result of an attempt that ended at ``stage`` without a reply: INFO after the dot, FAIL before it."""
     outcome = Outcome.INFO if stage is Stage.DOT else Outcome.FAIL

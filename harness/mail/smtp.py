@@ -22,6 +22,7 @@ from harness.mail.opening import Opening
 from harness.mail.options import Envelope, Handler, MailOptions, SessionOptions
 from harness.mail.replies import RecipientResult, Timings, of_loss
 from harness.mail.sockets import PlainSocket, family_of
+from harness.mail.wire import Reply
 from harness.model.outcome import Stage
 
 __all__ = [
@@ -49,6 +50,10 @@ def start(loop: asyncio.AbstractEventLoop, endpoint: Endpoint, options: SessionO
     session = SmtpSession(loop, endpoint, options, handler)
     session.start(endpoint)
     return session
+
+
+def _deaf(reply: Reply) -> None:
+    """The session is over."""
 
 
 class SmtpSession(Exchange):
@@ -145,6 +150,7 @@ class SmtpSession(Exchange):
         """The opening is over."""
         self._opening, self._handle = None, self._unasked
         self._pipelined = self.options.pipelining and "PIPELINING" in self.extensions
+        self._ahead = self._pipelined and self.options.ahead
         self._bare, self._utf8 = is_bare(self.extensions), "SMTPUTF8" in self.extensions
         self.expect_nothing()
         self._handler.on_ready(self)
@@ -183,4 +189,5 @@ class SmtpSession(Exchange):
                 self._tell(tx, reason)
         bad = self._opening.why(reason) if self._opening is not None else None
         self._handler.on_closed(reason, [waiting] if waiting is not None else [], bad)
+        self._handle, self._opening, self.transport = _deaf, None, None  # no cycle is left for the collector: a connection a mail makes many
 

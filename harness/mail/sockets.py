@@ -2,7 +2,8 @@
 
 For a connection per mail the loop's own way (a coroutine, a future, a transport and a timer) costs more than the mail. What is
 saved beside that: nobody waits for a connection to be established, since a mail server speaks first; its first octets, or an
-error, tell. TLS runs on the socket itself, in OpenSSL. Sources: epoll(7), connect(2), socket(7), SSL_write(3), SSL_pending(3).
+error, tell. TLS runs between two memory BIOs: what the handshake says last goes out with the owner's first octets, and nothing asks the
+kernel about the socket. Sources: epoll(7), connect(2), socket(7), SSL_read(3), SSL_pending(3), BIO_s_mem(3).
 
 Limits: Linux; IP addresses only; TLS ends without close_notify, as ``abort`` of any transport.
 """
@@ -15,19 +16,19 @@ import os
 import select
 import socket
 import ssl
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol
-from weakref import WeakKeyDictionary
+
+from harness.mail.deadlines import PerLoop
 
 READ_OCTETS = 16384
-RECORDS_MAX = 64  #: of TLS, read in one go
 HELD_OCTETS_MAX = 65536  #: beyond this the owner is asked to pause
 AT_ONCE = 256  #: sockets served before others of the loop get their turn
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 #: Errors of a connection that had been established.
 _AFTER = frozenset({errno.ECONNRESET, errno.EPIPE})
-_NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Owner(Protocol):
@@ -54,24 +55,21 @@ class Poller:
     """The epoll of one loop. See :meth:`of`."""
 
     __slots__ = ("__weakref__", "_epoll", "_open")
-    _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Poller]] = WeakKeyDictionary()
+    _all: ClassVar[PerLoop[Poller]] = PerLoop()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._epoll = select.epoll()
-        self._open: dict[int, PlainSocket] = {}
+        self._open: dict[int, Callable[[int], None]] = {}
         loop.add_reader(self._epoll.fileno(), self._ready)
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> Poller:
         """The loop's, made when it is first asked for; it lives as long as the loop."""
-        made = cls._all.get(loop)
-        if made is None:
-            made = cls._all[loop] = cls(loop)
-        return made
+        return cls._all.get(loop) or cls._all.put(loop, cls(loop))
 
     def add(self, fd: int, one: PlainSocket, mask: int) -> None:
         """Watch ``fd`` for ``one``."""
-        self._open[fd] = one
+        self._open[fd] = one.ready
         self._epoll.register(fd, mask)
 
     def change(self, fd: int, mask: int) -> None:
@@ -85,9 +83,9 @@ class Poller:
     def _ready(self) -> None:
         found = self._open.get
         for fd, mask in self._epoll.poll(0, AT_ONCE):
-            one = found(fd)
-            if one is not None:
-                one.ready(mask)
+            ready = found(fd)
+            if ready is not None:
+                ready(mask)
 
 
 class PlainSocket:
@@ -98,14 +96,14 @@ class PlainSocket:
     :raises OSError: no socket, or no route, or refused at once.
     """
 
-    __slots__ = ("_connecting", "_fd", "_held", "_owner", "_poller", "_shaking", "_socket", "_tls")
+    __slots__ = ("_connecting", "_fd", "_held", "_owner", "_poller", "_shaking", "_socket", "_tls", "_tls_in", "_tls_out")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, owner: Owner, host: str, port: int, family: int, source: str, eager: bool = False
     ) -> None:
         self._owner, self._poller, self._held = owner, Poller.of(loop), bytearray()
         self._socket: socket.SocketType = socket.SocketType(family, _KIND, 0)
-        self._tls: ssl.SSLSocket | None = None
+        self._tls: ssl.SSLObject | None = None
         self._fd, self._connecting, self._shaking = self._socket.fileno(), True, False
         one = self._socket
         try:
@@ -138,37 +136,47 @@ class PlainSocket:
 
         :param name: server name to announce and check ("" = none).
         """
-        plain = socket.socket(fileno=self._socket.detach())
-        plain.setblocking(False)
-        self._tls = self._socket = context.wrap_socket(plain, server_hostname=name or None, do_handshake_on_connect=False)
+        self._tls_in, self._tls_out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._tls_in, self._tls_out, server_hostname=name or None)
         self._shaking = True
-        self._shake()
+        self._shake(self._tls)
 
-    def _shake(self) -> None:
-        assert self._tls is not None
+    def _shake(self, tls: ssl.SSLObject) -> None:
         try:
-            self._tls.do_handshake()
+            tls.do_handshake()
         except ssl.SSLWantReadError:
-            self._poller.change(self._fd, _IN)
-        except ssl.SSLWantWriteError:
-            self._poller.change(self._fd, _IN | _OUT)
+            self._flush()
         except OSError as error:
+            self._flush()  # the alert, so that the peer knows too
             self._lost(error)
         else:
             self._shaking = False
-            self._poller.change(self._fd, _IN)
             self._owner.encrypted()
-            if self._fd >= 0:
-                self._readable()  # what came with the end of the handshake is in OpenSSL already
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what TLS has to say and nobody wrote."""
+        if self._fd >= 0 and self._tls_out.pending:
+            self._send(self._tls_out.read())
 
     def write(self, data: bytes) -> None:
         """Hand over now what the kernel takes, keep the rest. An error shows when reading, behind what the peer said before."""
-        if self._fd < 0:
+        if self._tls is None:
+            if self._fd >= 0:
+                self._send(data)
             return
+        try:
+            self._tls.write(data)
+        except OSError:  # the peer has ended TLS
+            self._owner.pause_writing()
+        else:
+            self._flush()
+
+    def _send(self, data: bytes) -> None:
         if not self._held:
             try:
                 sent = self._socket.send(data)
-            except _NOT_YET:
+            except BlockingIOError:
                 sent = 0
             except OSError:
                 sent = 0
@@ -190,31 +198,51 @@ class PlainSocket:
 
     def ready(self, mask: int) -> None:
         """Something has happened to the socket."""
-        if self._shaking:
-            return self._shake()
         if mask & _OUT:
             self._writable()
-        if mask & ~_OUT and self._fd >= 0 and not self._shaking:
+        if mask != _OUT and self._fd >= 0:
             self._readable()
-        return None
 
     def _readable(self) -> None:
-        for _ in range(RECORDS_MAX):
+        try:
+            data = self._socket.recv(READ_OCTETS)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            return self._lost(error)
+        if self._connecting:
+            self._reached()
+        if self._tls is not None:
+            return self._decrypt(self._tls, data)
+        if not data:
+            return self._over()
+        return self._owner.data_received(data)
+
+    def _decrypt(self, tls: ssl.SSLObject, data: bytes) -> None:
+        """Octets of TLS; none: the peer has closed."""
+        if not data and not self._shaking:
+            return self._over()
+        if data:
+            self._tls_in.write(data)
+        else:
+            self._tls_in.write_eof()
+        if self._shaking:
+            self._shake(tls)
+        while self._fd >= 0 and not self._shaking and (self._tls_in.pending or tls.pending()):
             try:
-                data = self._socket.recv(READ_OCTETS)
-            except _NOT_YET:
-                return None
+                plain = tls.read(READ_OCTETS)
+            except ssl.SSLWantReadError:
+                break
             except OSError as error:
                 return self._lost(error)
-            if self._connecting:
-                self._reached()
-            if not data:
-                self._owner.eof_received()
-                return self.abort()
-            self._owner.data_received(data)
-            if self._tls is None or self._fd < 0 or not self._tls.pending():
-                return None
-        return None
+            if not plain:
+                return self._over()
+            self._owner.data_received(plain)
+        return self._flush()
+
+    def _over(self) -> None:
+        self._owner.eof_received()
+        self.abort()
 
     def _lost(self, error: OSError) -> None:
         if self._connecting and error.errno in _AFTER:
@@ -229,7 +257,7 @@ class PlainSocket:
     def _writable(self) -> None:
         if self._connecting and self.established:
             self._reached()
-        if self._fd < 0 or self._shaking:
+        if self._fd < 0:
             return
         held = bool(self._held)
         if held:

@@ -6,6 +6,8 @@ some servers do so. Whatever outgrows its bound raises :class:`Garbage`, before 
 
 from __future__ import annotations
 
+from typing import Any
+
 LINE_OCTETS_MAX = 8192
 REPLY_LINES_MAX = 256
 REPLY_OCTETS_MAX = 65536
@@ -27,7 +29,7 @@ class Reply:
 
     def __init__(self, code: int, lines: list[bytes]) -> None:
         self.code, self.lines = code, lines
-        self.taken: object = None
+        self.taken: Any = None
         self.announced: object = None
 
     @property

@@ -309,8 +309,9 @@ KINDS: Mapping[str, FaultKind] = {
         summary="Let the DNS proxies before the resolvers delay, drop, refuse or falsify answers for a while, by type, zone and share.",
         target={"component": "the component that holds the proxies (dns-proxy)", "pods": "how many of them (default 2: every upstream)"},
         arguments={
-            "strike": "delay, drop, servfail, nxdomain, truncate, refuse-tcp", "qtypes": "types that are struck, e.g. [MX, TXT] (default: all)",
+            "strike": "delay, drop, servfail, nxdomain, truncate, wrong, refuse-tcp", "qtypes": "types that are struck, e.g. [MX, TXT] (default: all)",
             "zones": "zones whose names are struck (default: all)", "rate": "share of those queries (default 1)", "delay_s": "seconds, for delay",
+            "data": "for wrong: type → false records, e.g. {A: [127.0.0.2]}, which a block list's reader takes for a listing",
             "for_s": "seconds until the proxies pass everything on again (default 10)",
         },
         required=("component", "strike"),

@@ -16,6 +16,7 @@ class Catalogue:
 
     :param checks: check → limit → default (None: the plan must give it).
     :param load_params: names of the load's parameters; ``load_problem`` says what is wrong with a value ("" = nothing).
+    :param load_together: what is wrong with a scenario's parameters together, for so many users ("" = nothing).
     :param dns_load_problem: what is wrong with the parameters of a dns load ("" = nothing).
     :param stack_params: keys of the ConfigMap run-params that a plan may set.
     :param capturable: components with pods that have a network of their own; ``look_ups``: resolvers that can be measured in one.
@@ -31,6 +32,7 @@ class Catalogue:
     faults: Mapping[str, FaultKind] = field(default_factory=dict)
     load_params: frozenset[str] = frozenset()
     load_problem: Callable[[str, Any], str] = lambda name, value: ""
+    load_together: Callable[[str, Mapping[str, Any], int], str] = lambda scenario, params, users: ""
     stack_params: frozenset[str] = frozenset()
     dns_load_problem: Callable[[Mapping[str, Any]], str] = lambda params: ""
     capturable: frozenset[str] = frozenset()

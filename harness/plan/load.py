@@ -169,6 +169,7 @@ class _Names:
         self._check_limits(block)
         self._dns(block)
         self._arms(block)
+        self._together(block)
         self._faults(block)
 
     def _known(self, name: str, valid: Iterable[str], kind: str, *path: str | int) -> None:
@@ -200,6 +201,17 @@ class _Names:
             self._known(name, self.catalogue.load_params, "parameter of the load", *path, name)
             if wrong := self.catalogue.load_problem(name, value):
                 raise self.source.error((*self.base, *path, name), wrong)
+
+    def _together(self, block: PlanBlock) -> None:
+        """What no value is wrong with alone: readers that would meet in one mailbox, shares of more than everything."""
+        if block.load.kind != "mail":
+            return
+        places: list[tuple[tuple[str | int, ...], Mapping[str, Any]]] = [(("load", "params"), {}), *((("arms", i, "load"), a.load) for i, a in enumerate(block.arms))]
+        for path, more in places:
+            params = {**block.load.params, **more}
+            if wrong := self.catalogue.load_together(block.load.scenario or "", params, block.users):
+                key = next((k for k in ("delete_share", "move_share") if k in (more or params)), "")
+                raise self.source.error((*self.base, *path, key), wrong, "fewer readers and watchers, more 'users', or no 'delete_share' and 'move_share'")
 
     def _arms(self, block: PlanBlock) -> None:
         seen: set[str] = set()

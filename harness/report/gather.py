@@ -14,7 +14,7 @@ from harness.report.budgets import budgets
 from harness.report.compare import rate_bars, ratio_plot
 from harness.report.figures_table import COLUMNS_MAX, arms_table, figure_pairs, split, tiles
 from harness.report.judged import TONES, CheckResult, FindingResult, Judged
-from harness.report.knees import knee_chart
+from harness.report.knees import knee_chart, not_measured
 from harness.report.refusals import refusals
 from harness.report.series import ArmData, Clock
 from harness.report.sheet import (
@@ -77,7 +77,7 @@ def sheet(run: RunDir, judged: Judged, arms: Sequence[tuple[str, ArmData]], run_
         notable=tuple(_reason(c) for c in judged.checks if c.tone != "pass"),
         passed=tuple(_reason(c) for c in judged.checks if c.tone == "pass"),
         named=_named(judged),
-        validity=(*validity(judged, data, meta, plan, run.seal_digest), *resumption(sessions(run), put_aside(run))), limits=limits(blocks, meta, plan),
+        validity=(*validity(judged, data, meta, plan, run.seal_digest), *resumption(sessions(run), put_aside(run))), limits=(*limits(blocks, meta, plan), *not_measured(plan, arms)),
         unsupported=facts.unsupported(meta), incidents=_incidents(arms, run_events, meta),
         timelines=() if dns else _timelines(arms, notes), timelines_note=_timelines_note(arms),
         tested=facts.tested(plan, run.head, meta), images=facts.images(meta, data), held=facts.held(plan, meta), load=facts.load(plan),

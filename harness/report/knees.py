@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.model.dnslab import LabLoad
+from harness.model.plan import Plan
 from harness.report.arms_over_time import Table
 from harness.report.sheet import Chart
 from harness.report.svg import coordinate, element, text_width
@@ -44,6 +45,21 @@ def knee_chart(arms: Sequence[tuple[str, DnsArm]]) -> Chart | None:
              "small marks: rates tried, filled where failures passed the share. All node caches are virtual: pods with addresses of their own.")
     told = "; ".join(f"{key}, {name}: {cell.knee.text if cell.knee else 'not measured'}" for key in keys for name, _, cell in measured if cell.cell.key == key)
     return Chart(title, under, _draw(lines, title, told, share), _table(keys, measured))
+
+
+def not_measured(plan: Plan, arms: Sequence[tuple[str, DnsArm]]) -> tuple[str, ...]:
+    """Which cells of the plan the run did not measure to their end, in one sentence; () when it has them all, or its load is no DNS.
+
+    Arms that nobody asked for, or that are still to be run, count too: a field of which a part is known must not look whole.
+    """
+    if plan.load.kind != "dns":
+        return ()
+    load = LabLoad.of(plan.load.params)
+    seen = {(arm.name, cell.cell.name) for _, arm in arms for cell in cells(arm) if cell.whole and cell.steps}
+    missing = {a.name: [c.name for c in load.cells_of(a.name) if (a.name, c.name) not in seen] for a in plan.arms}
+    told = "; ".join(f"{plain(name)}: {', '.join(map(plain, names))}" for name, names in missing.items() if names)
+    count, total = sum(map(len, missing.values())), sum(len(load.cells_of(a.name)) for a in plan.arms)
+    return (f"{count} of the plan's {total} cells were not measured: {told}.",) if told else ()
 
 
 def _group(key: str, measured: Sequence[tuple[str, DnsArm, CellSeen]]) -> Iterable[_Line]:

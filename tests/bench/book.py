@@ -8,10 +8,16 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import pytest
+
+from harness.errors import MailgaleError
+
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -26,12 +32,12 @@ class Row:
     """One figure.
 
     :param what: what was measured. :param unit: of ``seen``. :param goal: e.g. ``≥2×``, "" for a peer or a figure without one.
-    :param seen: the value. :param bound: the number in the goal. :param least: the goal is a lower bound.
+    :param seen: the value, None: it could not be measured, ``note`` says why. :param bound: the number in the goal. :param least: the goal is a lower bound.
     :param note: samples, limits, what stood in the way.
     """
 
     what: str
-    seen: float
+    seen: float | None
     unit: str
     goal: str = ""
     bound: float | None = None
@@ -43,7 +49,7 @@ class Row:
     load_before: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.bound is None:
+        if self.bound is None or self.seen is None:
             return
         held = self.seen >= self.bound if self.least else self.seen <= self.bound
         off = self.seen / self.bound if self.bound else 0.0
@@ -69,6 +75,26 @@ class Book:
         at = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
         self.rows.append(Row(*args, **kwargs, group=self.group, at=at, load_before=round(self.load_before, 1)))
         return self.rows[-1]
+
+    def missing(self, what: str, why: str) -> None:
+        """A figure that could not be had: a peer that is not here or that failed. The bench goes on."""
+        self.add(what, None, "", note=" ".join(f"not measured: {why}".split())[:300].replace("|", "/"))
+
+    def peer(self, what: str, unit: str, measure: Callable[[], float], note: str = "") -> float | None:
+        """Measure a peer and add its row; None where it cannot be run here."""
+        seen, why = tried(measure)
+        if seen is None:
+            self.missing(what, why)
+        else:
+            self.add(what, seen, unit, note=note)
+        return seen
+
+    def ratio(self, what: str, ours: float, theirs: float | None, **goal: Any) -> None:
+        """The row of a goal that is a ratio to a peer."""
+        if theirs is None:
+            self.missing(what, "the peer was not measured")
+        else:
+            self.add(what, ours / theirs, "×", **goal)
 
     def keep(self, folder: Path) -> None:
         """Take the rows of groups that were not measured now from the last run's file."""
@@ -112,5 +138,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _number(value: float) -> str:
+def tried(measure: Callable[[], T]) -> tuple[T | None, str]:
+    """What a peer's measurement gives; None and why where the peer is missing, dies or hangs: that is no failure of the product."""
+    try:
+        return measure(), ""
+    except (OSError, AssertionError, MailgaleError, subprocess.SubprocessError, pytest.skip.Exception) as error:
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,17 @@ def book(request: pytest.FixtureRequest) -> Iterator[Book]:
         one.keep(folder)
     if one.rows:
         one.write(folder)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A bench that cannot be run here, or that fails, gets a row that says so; the others go on, and a failure still counts at the end."""
+    outcome: Any = yield
+    report, book = outcome.get_result(), item.config.stash.get(_BOOK, None)
+    if book is None or report.passed or report.when == "teardown":
+        return
+    why = report.longrepr[2] if isinstance(report.longrepr, tuple) else f"failed: {call.excinfo.exconly() if call.excinfo is not None else report.longrepr}"
+    book.missing(f"{item.name} (whole or rest of it)", why)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -46,7 +46,12 @@ def cpu_s(command: Sequence[str], *, cwd: Path | None = None, env: dict[str, str
     """CPU seconds of a command and of every process it waited for, user and system; it must end well."""
     with (output or Path(os.devnull)).open("wb") as out:
         process = subprocess.Popen(command, cwd=cwd, env=env or environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        _, status, used = os.wait4(process.pid, 0)
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        except BaseException:  # the bench's deadline: what it started ends with it
+            process.kill()
+            process.wait(10)
+            raise
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, (command, output.read_text(errors="replace")[-2000:] if output else "")
     return used.ru_utime + used.ru_stime

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import socketserver
+import subprocess
 import threading
+import time
 
 import pytest
 
+from harness.census import take as census_take
 from harness.census.canonical import examine
 from harness.census.spec import CensusSpec, Server
 from harness.census.take import take
 from harness.store.log import Damage, read_events
+from harness.support.checkout import Checkout
 from tests.servers.mailservers import DOMAIN, PASSWORD, dovecot, free_port
 from tests.unit.census.mails import ARM, PREFIX, RUN, dsn, mail
 
@@ -137,6 +143,40 @@ def test_a_server_that_cuts_or_hangs(peer, why, tmp_path):
     scopes = [e for e in read_events(tmp_path / "census.log") if e["kind"] == "scope"]
     assert len(scopes) == 4
     assert all(not s["complete"] and why in s["why"] for s in scopes)
+
+
+@pytest.fixture
+def locked():
+    """A Dovecot with a lock in the mailbox of user1 whose owner seems to live, as a killed one leaves it to its successor."""
+    with dovecot(2) as running:
+        for n in (1, 2):
+            running.deliver(f"user{n}@{DOMAIN}", mail(n))
+        home = running.root / "mail" / f"user1@{DOMAIN}"
+        (home / "dovecot-uidlist.lock").write_text(f"{os.getpid()}:{socket.gethostname()}")
+        yield running, home
+
+
+def test_a_mailbox_that_nobody_can_read_is_said_to_be_unread_in_time(locked, tmp_path, monkeypatch):
+    monkeypatch.setattr(census_take, "POP_LEAST_S", 1.0)
+    begin = time.monotonic()
+    copies, scopes = census(tmp_path, locked[0], users=2, pop3_users=2, deadline_s=4.0)
+    assert time.monotonic() - begin < CensusSpec(RUN, ARM, "", "ns", None, deadline_s=4.0).longest_s - 40
+    unread = {(s["round"], s["where"]) for s in scopes if not s["complete"]}
+    assert unread == {(n, f"user1@{DOMAIN}/{what}") for n in (1, 2) for what in ("*", "INBOX by POP3")}
+    assert {c["mail"] for c in copies} == {2}
+
+
+def test_the_lock_that_a_killed_dovecot_left_is_removed_before_the_next_one_begins(locked, tmp_path):
+    unlock, home = Checkout.find().root / "deploy" / "components" / "dovecot" / "unlock", locked[1]
+    others = home / "dovecot.index.log.lock"
+    others.write_text("17:mailbox-elsewhere")
+    subprocess.run(["bash", unlock, locked[0].root / "mail", socket.gethostname()], check=True, timeout=20)
+    assert not (home / "dovecot-uidlist.lock").exists()
+    assert others.exists()
+    others.unlink()
+    copies, scopes = census(tmp_path, locked[0], users=2, pop3_users=2, deadline_s=20.0)
+    assert [s for s in scopes if not s["complete"]] == []
+    assert {c["mail"] for c in copies} == {1, 2}
 
 
 class _Short(_Cut):

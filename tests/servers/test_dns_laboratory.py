@@ -137,6 +137,18 @@ def test_names_that_shall_be_hits_are_asked_before_and_again(tmp_path: Path):
     assert sum(len(e["how"]) for e in primed) == 10
 
 
+def test_between_two_cells_the_sensors_can_look_once(tmp_path: Path):
+    """Their counters say by which way queries came; without a quiet moment those of one cell counted for its neighbour."""
+    cells = [{"name": n, "caches": 1, "transport": "udp", "delay_ms": 5} for n in ("a", "b")]
+    with network() as made, answering(made, Authority()):
+        assert run("harness.dns.labload", spec(made, tmp_path / "arm", cells=cells, max_per_s=50)).returncode == 0
+    edges = [(e["edge"], e["t"]) for e in events(tmp_path / "arm" / "load-1.log", "dns_cell")]
+    assert [edge for edge, _ in edges] == ["begin", "end", "begin", "end"]
+    sent = [e["t"] for e in events(tmp_path / "arm" / "load-1.log", "dns_queries")]
+    assert edges[2][1] - edges[1][1] >= 2e9
+    assert not [t for t in sent if edges[1][1] < t < edges[2][1]]
+
+
 def test_the_load_stops_when_it_is_told_to(tmp_path: Path):
     with network() as made, answering(made, Authority()) as authority:
         path = spec(made, tmp_path / "arm", step_s=60)

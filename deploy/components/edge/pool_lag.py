@@ -99,7 +99,8 @@ class Relay:
 
     def __init__(self, own: socket.socket, connect: Callable[[], socket.socket], lag_s: float, lose_removals: bool) -> None:
         self.own, self.connect, self.lag_s, self.lose_removals = own, connect, lag_s, lose_removals
-        self.upstream, self.heard = connect(), time.monotonic()
+        own.setblocking(False)
+        self._renew()
         self.names: dict[bytes, Name] = {}
         self.looked = 0.0
 
@@ -112,11 +113,16 @@ class Relay:
                 continue  # a datagram that is no DNS message, or nobody listens there now
         if time.monotonic() - self.heard >= RENEW_S:
             self.upstream.close()
-            self.upstream, self.heard = self.connect(), time.monotonic()
+            self._renew()
         if time.monotonic() - self.looked >= EVERY_S:
             self.looked = time.monotonic()
             for name in self.names.values():
                 self._look_up(name)
+
+    def _renew(self) -> None:
+        self.upstream, self.heard = self.connect(), time.monotonic()
+        # A socket may be called readable for a datagram whose checksum then turns out wrong (select(2), BUGS).
+        self.upstream.setblocking(False)
 
     def _asked(self, query: bytes, who: tuple[str, int]) -> None:
         key, now = question(query), time.monotonic()

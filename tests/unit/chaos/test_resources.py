@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.chaos import hog, impostor
 from harness.chaos.controlplane import chosen
-from harness.chaos.exhaust import oom_kills
+from harness.chaos.exhaust import _own_gone, oom_kills
+from harness.chaos.nodes import Process
 from harness.chaos.world import FaultFailed
 from harness.errors import GuardRefused, NotSupported
 
@@ -136,3 +138,18 @@ def test_a_slow_impostor_passes_on_late():
             assert one.recv(4096) == b"PONG\r\n"
             assert time.monotonic() - begun >= 0.6
             theirs.close()
+
+
+class _Node:
+    """A node on which one of two processes lives on."""
+
+    def alive(self, node: str, processes: list[Process]) -> list[Process]:
+        return processes[:1]
+
+
+def test_what_the_kernel_took_of_the_component_is_told_apart_from_what_ate_the_memory():
+    doing = SimpleNamespace(pod=lambda name: SimpleNamespace(node="w1"), world=SimpleNamespace(nodes=_Node()))
+    before = [Process(1, "10", "S", "master"), Process(7, "20", "S", "qmgr")]
+    assert _own_gone(doing, "submission-0", before) == {"own_gone": ["qmgr"]}
+    assert _own_gone(doing, "submission-0", before[:1]) == {"own_gone": []}
+    assert _own_gone(doing, "submission-0", []) == {}

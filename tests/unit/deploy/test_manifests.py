@@ -193,7 +193,7 @@ def _ndots(m: list[Manifest]) -> Any:
         ("shared-limit", _env("Deployment", "filter"), "shared"), ("pod-limit", _env("StatefulSet", "mx"), "pod"),
         ("no-fsync", _env("StatefulSet", "mx", "NO_FSYNC"), "yes"),
         ("queue-on-pvc", _claims, (1, [])), ("queue-on-emptydir", _claims, (0, [{"name": "spool", "emptyDir": {}}])),
-        ("sender-domain-check", _checks_senders, "yes"), ("no-prestop", _hooks, []), ("ndots-1", _ndots, {"1"}),
+        ("sender-domain-check", _checks_senders, "yes"), ("dnsbl", _env("StatefulSet", "mx", "DNSBL"), "dnsbl.example.net"), ("no-prestop", _hooks, []), ("ndots-1", _ndots, {"1"}),
         ("edge-lag-0", _env("Deployment", "edge", "LAG_S", 1), "0"), ("edge-lag-60", _env("Deployment", "edge", "LAG_S", 1), "60"),
         ("edge-lag-180", _env("Deployment", "edge", "LAG_S", 1), "180"), ("edge-lag-lost", _env("Deployment", "edge", "LOSE_REMOVALS", 1), "yes"),
         ("prestop-wait-12", _wait, "12"), ("ready-on-filter", _asks_filter, True), ("filter-half", _filter_cpu, "500m"),
@@ -247,7 +247,7 @@ def test_every_variant_is_described_and_tested() -> None:
     assert set(described) == {
         "mx-1x", "mx-2x", "mx-light", "shared-limit", "pod-limit", "queue-on-pvc", "queue-on-emptydir", "no-prestop", "ndots-1",
         "edge-lag-0", "edge-lag-60", "edge-lag-180", "edge-lag-lost", "prestop-wait-12", "ready-on-filter", "filter-half", "milter-accept",
-        "queue-on-ext4", "mx-off-edge", "probes-strict", "node-local-dns", "node-local-dns-tcp", "dns-proxy", "sender-domain-check", "mailbox-shared",
+        "queue-on-ext4", "mx-off-edge", "probes-strict", "node-local-dns", "node-local-dns-tcp", "dns-proxy", "sender-domain-check", "dnsbl", "mailbox-shared",
         "no-fsync", "far-authority", "unbound-slots-1000", *(name for name, _, _ in LAB_VARIANTS),
     }
 
@@ -287,7 +287,7 @@ def test_a_far_authority_stands_behind_both_resolvers_and_is_late() -> None:
     assert env["NSD_SERVICE_HOST"] == "$(FAR_AUTHORITY_SERVICE_HOST)"
     env = {e["name"]: e.get("value") for e in pod(named(made, "Deployment", "far-authority"))["containers"][0]["env"]}
     assert env["BEFORE"] == "NSD"
-    assert [rule_of(r) for r in json.loads(env["RULES"])] == [Rule(Fault.DELAY, delay_s=0.3)]
+    assert [rule_of(r) for r in json.loads(env["RULES"])] == [Rule(Fault.DELAY, delay_s=0.1)]
 
 
 def test_unbound_has_the_slots_that_it_is_told() -> None:

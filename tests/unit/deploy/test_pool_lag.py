@@ -174,6 +174,18 @@ def test_a_flow_that_leads_nowhere_is_given_up(module: ModuleType, lab: Lab) -> 
         asking.close()
 
 
+def test_a_datagram_that_vanishes_after_it_was_announced_stops_nothing(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel does with a datagram whose checksum is wrong: select says that it is there, and recv finds nothing."""
+    monkeypatch.setattr(module.select, "select", lambda read, *_: (read, [], []))
+    with udp(("127.0.0.1", 0)) as own, udp(("127.0.0.1", 0)) as nobody:
+        nobody.connect(own.getsockname())
+        relay = module.Relay(own, lambda: nobody, 0.0, False)
+        turn = threading.Thread(target=relay.turn, daemon=True)
+        turn.start()
+        turn.join(5)
+        assert not turn.is_alive()
+
+
 def test_every_lag_is_the_plain_edge_with_one_switch_turned() -> None:
     told = {}
     for variant in ("edge-lag-0", "edge-lag-60", "edge-lag-180", "edge-lag-lost"):

@@ -98,3 +98,19 @@ def test_times_are_scaled_down_to_a_floor(seconds: int, scale: str, least: int, 
     text = next(line for line in (COMPONENTS / "postfix" / "start").read_text().splitlines() if line.startswith("scaled()"))
     done = subprocess.run(["bash", "-c", f"{text}; TIME_SCALE={scale} scaled {seconds} {least}"], capture_output=True, text=True, check=True, timeout=10)
     assert done.stdout.strip() == result
+
+
+def test_only_locks_of_a_killed_dovecot_of_this_host_go(tmp_path: Path) -> None:
+    user = tmp_path / "example.org" / "user 1" / "Maildir"
+    (user / "cur").mkdir(parents=True)
+    own, other, odd = user / "dovecot-uidlist.lock", user / "subscriptions.lock", user / "dovecot.index.log.lock"
+    mail, uidlist = user / "cur" / "1.lock", user / "dovecot-uidlist"
+    own.write_text("46:mailbox-1")
+    other.write_text("46:mailbox-11")
+    odd.write_bytes(b"\0\0\0")
+    mail.write_text("46:mailbox-1")
+    uidlist.write_text("46:mailbox-1")
+    done = subprocess.run(["bash", str(COMPONENTS / "dovecot/unlock"), str(tmp_path), "mailbox-1"], check=True, capture_output=True, text=True, timeout=10)
+    assert not own.exists()
+    assert all(p.exists() for p in (other, odd, mail, uidlist))
+    assert done.stdout == f"a killed process' lock is removed: {own}\n"

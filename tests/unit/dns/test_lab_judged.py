@@ -88,11 +88,11 @@ def test_t32b_otherwise(tmp_path: Path, few: Recorded, many: Recorded, result: C
 
 
 def test_t32a_is_counted_by_unbound(tmp_path: Path):
-    assert claims(tmp_path)["T32a"][0] == ClaimResult.CONFIRMED_UNDER_CONDITIONS
+    assert claims(tmp_path)["T32a of force_tcp"][0] == ClaimResult.CONFIRMED_UNDER_CONDITIONS
     leaking = Recorded(10, {"tcp": 80}, leak=0.3)
-    assert claims(tmp_path, leaking, MANY)["T32a"][0] == ClaimResult.REFUTED
+    assert claims(tmp_path, leaking, MANY)["T32a of force_tcp"][0] == ClaimResult.REFUTED
     only_tcp = Recorded(10, {"tcp": 80}, cells=("tcp",)), Recorded(1000, cells=("tcp",))
-    assert claims(tmp_path, *only_tcp)["T32a"][0] == ClaimResult.UNDECIDED
+    assert claims(tmp_path, *only_tcp)["T32a of force_tcp"][0] == ClaimResult.UNDECIDED
 
 
 def test_the_warm_up_is_cut_off_and_dispersion_is_by_second(tmp_path: Path):
@@ -115,6 +115,21 @@ def test_judging_again_gives_the_same_bytes_and_the_report_draws_the_knees(tmp_p
     assert "none up to 160/s" in text
     assert "All node caches are virtual" in text
     assert "<script" not in text
+
+
+@pytest.mark.parametrize(
+    ("arms", "says"),
+    [
+        ({"few": FEW, "many": MANY}, None),
+        ({"few": FEW}, "2 of the plan's 4 cells were not measured: many: tcp, udp."),
+        ({"few": Recorded(10, unfinished="udp"), "many": MANY}, "1 of the plan's 4 cells were not measured: few: udp."),
+    ],
+)
+def test_a_part_of_the_field_is_not_shown_as_the_whole(tmp_path: Path, arms: dict[str, Recorded], says: str | None):
+    run = write(tmp_path, arms)
+    paths, _ = write_report(run.path, judge(run.path).to_json())
+    text = paths.markdown.read_text()
+    assert (says in text) if says else ("cells were not measured" not in text)
 
 
 @pytest.mark.parametrize(

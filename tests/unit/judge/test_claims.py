@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import pkgutil
 from pathlib import Path
 
 import pytest
 
+from harness import claims as claims_package
 from harness.claims import intake_control, rate_control, t14, t15
 from harness.claims.stats import ratio_of, t_quantile
 from harness.model.outcome import Deferral, Outcome, Stage
@@ -112,3 +115,11 @@ def test_intake_control(say):
             b.arm("control").end_attempt(n, Outcome.FAIL, Stage.DOT, 451)
 
     assert say(intake_control, refuse).result == ClaimResult.REFUTED
+
+
+def test_a_claim_has_one_name():
+    """Two findings under one name were two answers to one question, and a table of claims could hold only one."""
+    modules = (importlib.import_module(m.name) for m in pkgutil.iter_modules(claims_package.__path__, "harness.claims."))
+    names = [str(m.CLAIM) for m in modules if hasattr(m, "CLAIM") and hasattr(m, "find")]
+    assert len(names) > 10
+    assert sorted(names) == sorted(set(names))

@@ -98,6 +98,12 @@ def slow(kind: str, by_s: float, *, edges=("begin", "evidence", "end", "undone")
     return spoil
 
 
+def test_t03_is_undecided_when_a_pod_does_not_say_how_long_it_goes_on(say):
+    """As it was once: the hook could not write to the pod's log, and every wait was taken for none."""
+    found = say(t03, lag_plan(), stopped(3, 0), lambda name: "" if name == "long" else waits(name))
+    assert found.result is ClaimResult.UNDECIDED
+
+
 @pytest.mark.parametrize(("claim", "kind"), [(t06, "volume_stall"), (t36, "hog")])
 def test_slowed_mail_confirms_from_one_block_on_and_needs_the_fault(say, claim, kind):
     assert say(claim, hit_plan(kind), slow(kind, 5.0)).result == UNDER

@@ -89,9 +89,9 @@ def test_lag_is_of_the_last_interval():
 
 
 def test_rows_are_those_of_the_store(tmp_path):
-    for packer, dtype in ((ledger_module.pack_offer, ops.OFFER), (ledger_module.pack_invoke, ops.INVOKE),
-                          (ledger_module.pack_done, ops.DONE), (ledger_module.pack_userop, ops.USEROP)):
-        assert packer.__self__.size == dtype.itemsize
+    for packers, dtype in (((ledger_module.pack_offer,), ops.OFFER), ((ledger_module.pack_invoke,), ops.INVOKE),
+                           ((ledger_module.pack_end, ledger_module.pack_how), ops.DONE), ((ledger_module.pack_userop,), ops.USEROP)):
+        assert sum(packer.__self__.size for packer in packers) == dtype.itemsize
     path = tmp_path / "load-1.log"
 
     async def run():

@@ -65,6 +65,36 @@ def test_a_wrong_name_is_refused_with_its_line_and_the_nearest_valid_one(tmp_pat
     assert error.where == f"plan.yaml:{line_of(text, new.strip())}"
 
 
+#: mx-pod-kill with readers who delete, and as many accounts as they and the watchers are.
+DELETING = GOOD.replace("        imap_users: 2\n", "        imap_users: 2\n        delete_share: 0.25\n", 1).replace("    users: 200\n", "    users: 12\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says", "line"),
+    [
+        ("users: 12", "users: 11", "need an account each: 12 with the watchers, but there are 11 (fewer readers and watchers, more 'users', or", "delete_share: 0.25"),
+        ("pop_users: 2", "pop_users: 3", "13 with the watchers, but there are 12", "delete_share: 0.25"),
+        ("delete_share: 0.25", "move_share: 0.25\n        watchers: 9", "13 with the watchers, but there are 12", "move_share: 0.25"),
+        ("delete_share: 0.25", "delete_share: 0.75\n        move_share: 0.5", "'delete_share' and 'move_share' are more than 1 together", "delete_share: 0.75"),
+        ("variants: [mx-1x, queue-on-pvc],", "variants: [mx-1x, queue-on-pvc], main: false, load: {imap_users: 3},", "13 with the watchers", "imap_users: 3"),
+    ],
+)
+def test_readers_that_delete_or_move_do_not_meet_in_a_mailbox(tmp_path: Path, old: str, new: str, says: str, line: str):
+    path = tmp_path / "good.yaml"
+    path.write_text(DELETING)
+    assert load_plan(path, catalogue(CHECKOUT)).load.params["delete_share"] == 0.25  # eight watchers by the scenario's own word, two, two
+    text = DELETING.replace(old, new, 1)
+    error = refusal(tmp_path, text)
+    assert says in str(error)
+    assert error.where == f"plan.yaml:{line_of(text, line)}"
+
+
+def test_readers_that_only_look_may_share_a_mailbox(tmp_path: Path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(GOOD.replace("        imap_users: 2\n", "        imap_users: 20\n", 1).replace("    users: 200\n", "    users: 12\n", 1))
+    assert load_plan(path, catalogue(CHECKOUT)).users == 12
+
+
 def test_a_fault_without_target_is_refused(tmp_path: Path):
     error = refusal(tmp_path, GOOD.replace("{component: mx, pods: 1, grace_s: 0}", "{grace_s: 0}"))
     assert "has no target" in str(error)
