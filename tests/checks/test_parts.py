@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.checks import all_accepted, mailbox_state, ready_throughout
+from harness import checks
+from harness.checks import all_accepted, mailbox_state, outages, ready_throughout
+from harness.model.outcome import Proto
 from harness.model.verdict import Status
 from harness.store.history import SECOND
 
@@ -92,3 +96,42 @@ def test_whom_a_fault_meant():
     plan = SimpleNamespace(faults=[SimpleNamespace(name="k", target={"component": "mx"}), SimpleNamespace(name="j", target={"component": "filter"})])
     assert ready_throughout._hit(arm(plan=plan), {"name": "k", "targets": ["StatefulSet/mx", "mx-0"]}) == {"mx", "mx-0"}
     assert ready_throughout._hit(arm(plan=plan), {"name": "j"}) == {"filter"}
+
+
+#: What holds where a plan says nothing (None: it must say something). A default that changes makes old plans promise something else.
+DEFAULTS: dict[str, dict[str, float | None]] = {
+    "all_accepted": {"not_accepted_max": 0, "lag_p99_ms_max": 250, "mails_min": 1},
+    "availability": {"failed_share_max": 0.01, "outage_s_max": 60, "grace_s": 10, "operations_min": 20},
+    "delivery_latency": {"p99_ms_max": None, "p50_ms_max": 0, "mails_min": 20},
+    "dns_account": {"layers_min": 4, "queries_min": 50},
+    "dns_capacity": {"per_s_min": None},
+    "dns_lookups": {"failed_share_max": None, "p99_ms_max": 0, "lookups_min": 100},
+    "dns_path": {},
+    "evidence_complete": {"gap_s_max": 15},
+    "faults_happened": {"attempts_min": 1},
+    "integrity": {
+        "corrupted_max": 0, "misdelivered_max": 0, "rejected_but_delivered_max": 0, "resurrected_max": 0,
+        "vanished_max": 0, "bounced_max": 0, "quarantined_max": 0, "unknown_max": 0,
+    },
+    "load_was_real": {"attempts_min": 100, "lag_p99_ms_max": 250, "host_cpu_p95_max": 0.8, "throttled_share_min": 0},
+    "mailbox_state": {"renumbered_max": 0, "flags_lost_max": 0, "uidls_changed_max": 0},
+    "no_failed_sessions": {"failed_max": 0, "operations_min": 20},
+    "no_loss": {"lost_max": 0},
+    "no_unexplained_duplicates": {"unexplained_max": 0, "possible_max": 0, "explained_share_max": 0.05},
+    "queue_drained": {"left_max": 0},
+    "rate_control": {
+        "ordinary_p99_ms_max": 60000, "ordinary_deferred_share_max": 0.05, "system_share_max": 0.01,
+        "refused_max": 0, "late_max": 0, "client_mails_max": 0, "client_window_s": 10,
+    },
+    "ready_throughout": {"unready_max": 0, "grace_s": 10},
+}
+
+
+def test_defaults_do_not_change_unnoticed():
+    names = [info.name for info in pkgutil.iter_modules(checks.__path__)]
+    modules = {name: importlib.import_module(f"harness.checks.{name}") for name in names}
+    assert {name: m.LIMITS for name, m in modules.items() if hasattr(m, "LIMITS")} == DEFAULTS
+
+
+def test_a_protocol_that_nobody_knows_has_a_name():
+    assert [outages._name(n) for n in (int(Proto.SMTP), 99)] == ["smtp", "protocol-99"]
