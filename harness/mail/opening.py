@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from harness.mail.smtp import SmtpSession
 
 
+def deaf(reply: Reply) -> None:
+    """Hears nothing any more."""
+
+
 class Opening:
     """Drives ``session`` until it is ready. :attr:`bad` says why it never will be."""
 
@@ -39,6 +43,10 @@ class Opening:
     def handle(self, reply: Reply) -> None:
         """The next reply."""
         self._next(reply)
+
+    def over(self) -> None:
+        """No reply is for it any more: let go of itself."""
+        self._next = deaf
 
     def why(self, reason: str) -> RecipientResult:
         """The result of every mail that waited for this session."""

@@ -18,11 +18,10 @@ import asyncio
 from harness.mail.commands import is_bare
 from harness.mail.exchange import Exchange
 from harness.mail.link import ConnectError, Endpoint, open_link
-from harness.mail.opening import Opening
+from harness.mail.opening import Opening, deaf
 from harness.mail.options import Envelope, Handler, MailOptions, SessionOptions
 from harness.mail.replies import RecipientResult, Timings, of_loss
 from harness.mail.sockets import PlainSocket, family_of
-from harness.mail.wire import Reply
 from harness.model.outcome import Stage
 
 __all__ = [
@@ -50,10 +49,6 @@ def start(loop: asyncio.AbstractEventLoop, endpoint: Endpoint, options: SessionO
     session = SmtpSession(loop, endpoint, options, handler)
     session.start(endpoint)
     return session
-
-
-def _deaf(reply: Reply) -> None:
-    """The session is over."""
 
 
 class SmtpSession(Exchange):
@@ -148,6 +143,8 @@ class SmtpSession(Exchange):
 
     def opened(self) -> None:
         """The opening is over."""
+        if self._opening is not None:
+            self._opening.over()
         self._opening, self._handle = None, self._unasked
         self._pipelined = self.options.pipelining and "PIPELINING" in self.extensions
         self._ahead = self._pipelined and self.options.ahead
@@ -189,5 +186,7 @@ class SmtpSession(Exchange):
                 self._tell(tx, reason)
         bad = self._opening.why(reason) if self._opening is not None else None
         self._handler.on_closed(reason, [waiting] if waiting is not None else [], bad)
-        self._handle, self._opening, self.transport = _deaf, None, None  # no cycle is left for the collector: a connection a mail makes many
+        if self._opening is not None:
+            self._opening.over()
+        self._handle, self._opening, self.transport = deaf, None, None  # no cycle is left for the collector: a connection a mail makes many
 
