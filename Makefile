@@ -2,7 +2,7 @@
 # make test       every test, the ones on the real cluster included
 # make test-fast  every quick test: no cluster, no server
 # make bench      the figures, product and peers side by side       (BENCH_ARGS=--ten-million; about 10 minutes)
-# make mutation   changes in judge, guards and undo that the tests must see   (MUTATION_ARGS="--sample 200 --seed 2")
+# make mutation   changes in judge, guards and undo that the tests must see   (MUTATION_ARGS="--area guards --sample 200")
 # make examples   one real report per plan, under reports/examples      (PLANS="mx-pod-kill ndots" ARMS=main)
 # make setup      .venv/bin/mailgale
 .DEFAULT_GOAL := help

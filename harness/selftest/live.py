@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.census.queue_reader import QUEUES
@@ -43,12 +43,16 @@ _PARAMS = {
 
 @dataclass(frozen=True)
 class LiveDefect:
-    """A platform that misbehaves, and the checks that must see it."""
+    """A platform that misbehaves, and the checks that must see it.
+
+    :param params: of the load, where they must be other ones to show it.
+    """
 
     name: str
     planted: str
     behaviour: Behaviour
     expected: tuple[tuple[str, Status], ...]
+    params: Mapping[str, float] = field(default_factory=dict)
 
 
 def _keeping(change: Callable[[int, str, bytes], Copies]) -> Behaviour:
@@ -82,6 +86,10 @@ LIVE: tuple[LiveDefect, ...] = (
     LiveDefect("live: UIDVALIDITY changed", "another UIDVALIDITY at every SELECT", Behaviour(boxes=Forgetful(uidvalidity=lambda n: 1 + n)), _fail("mailbox-state")),
     LiveDefect("live: POP UIDL changed", "other unique IDs at every login", Behaviour(boxes=Forgetful(uidl=lambda place, n: f"{n:x}-{place}")),
                _fail("mailbox-state")),
+    LiveDefect("live: expunged mail back", "OK to EXPUNGE, and the mail stays", Behaviour(boxes=Forgetful(keeps_deleted=True)), _fail("integrity"),
+               {"delete_share": 1, "pop_users": 0}),
+    LiveDefect("live: POP DELE ignored", "+OK to DELE and QUIT, and the mail stays", Behaviour(boxes=Forgetful(keeps_deleted=True)), _fail("integrity"),
+               {"delete_share": 1, "imap_users": 0}),
 )
 
 
@@ -104,7 +112,7 @@ def live_row(defect: LiveDefect) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="mailgale-selftest-") as root:
         history = RunDir.create(Path(root), friday_plan(), {}, arms=[(1, ARM)], plan_bytes=b"# self-test\n")
         with Platform(defect.behaviour) as platform:
-            _record(history, platform, Path(root))
+            _record(history, platform, Path(root), {**_PARAMS, **defect.params})
         with load(history) as read:
             verdicts = {v.check: v for v in judge_history(read).verdicts}
     took = time.monotonic() - begin
@@ -115,7 +123,7 @@ def _row(defect: LiveDefect, check: str, expected: Status, seen: Verdict, took_s
     return Row("live", defect.name, defect.planted, check, expected.name, seen.status.name, seen.status == expected, seen.reason, round(took_s, 2))
 
 
-def _record(history: RunDir, platform: Platform, root: Path) -> None:
+def _record(history: RunDir, platform: Platform, root: Path, params: Mapping[str, float]) -> None:
     arm = history.arm(1, ARM)
     with LogWriter(arm.conductor_log, "conductor") as log:
         with _phase(log, "deploy"):
@@ -123,9 +131,9 @@ def _record(history: RunDir, platform: Platform, root: Path) -> None:
             for queue in QUEUES:
                 (spool / queue).mkdir(parents=True)
         with _phase(log, "load"):
-            _send(history.run_id, arm, platform)
+            _send(history.run_id, arm, platform, params)
         with _phase(log, "census"):
-            take(_census(history.run_id, arm, platform, root))
+            take(_census(history.run_id, arm, platform, root, Params.of(params)))
 
 
 @contextmanager
@@ -136,18 +144,18 @@ def _phase(log: LogWriter, name: str) -> Iterator[None]:
     log.event("phase", name=name, edge="end")
 
 
-def _send(run_id: str, arm: ArmDir, platform: Platform) -> None:
+def _send(run_id: str, arm: ArmDir, platform: Platform, params: Mapping[str, float]) -> None:
     ends = {"mx": platform.smtp, "imap": platform.imap, "pop3": platform.pop3}
     spec = LoadSpec(
-        run_id, arm.label, 11, "friday", {role: Access(("127.0.0.1",), port) for role, port in ends.items()}, _PARAMS, str(arm.path), users=USERS,
+        run_id, arm.label, 11, "friday", {role: Access(("127.0.0.1",), port) for role, port in ends.items()}, params, str(arm.path), users=USERS,
         password=PASSWORD, time_scale=100,
     )
     arm.spec.write_text(spec.to_json())
     run([sys.executable, "-m", "harness.load", arm.spec], timeout_s=_ENGINE_S, env={PASSWORD_ENV: PASSWORD})
 
 
-def _census(run_id: str, arm: ArmDir, platform: Platform, root: Path) -> CensusSpec:
-    first = tuple(f"user{n + 1}@example.org" for n in Params.of(_PARAMS).pop_accounts(USERS))
+def _census(run_id: str, arm: ArmDir, platform: Platform, root: Path, params: Params) -> CensusSpec:
+    first = tuple(f"user{n + 1}@example.org" for n in params.pop_accounts(USERS))
     return CensusSpec(
         run_id, arm.label, str(arm.path), "selftest", Server("127.0.0.1", platform.imap), USERS, PASSWORD, volumes_dir=str(root / "volumes"),
         pop3=Server("127.0.0.1", platform.pop3), pop3_users=1, pop3_first=first, flags=MARKS,

@@ -22,11 +22,13 @@ class Forgetful:
     :param uidvalidity: the UIDVALIDITY that the n-th SELECT is told.
     :param uidl: the unique ID of the mail at a place, at the n-th login by POP3.
     :param drops_flags: STORE is answered with OK, and nothing is kept.
+    :param keeps_deleted: EXPUNGE and DELE are answered with OK, and the mail stays. Without it DELE is unknown here.
     """
 
     uidvalidity: Callable[[int], int] = lambda n: UIDVALIDITY
     uidl: Callable[[int, int], str] = lambda place, n: f"{place:08x}"
     drops_flags: bool = False
+    keeps_deleted: bool = False
 
 
 @dataclass
@@ -114,7 +116,8 @@ class Boxes:
         if verb == "RETR":
             raw = mails[int(argument) - 1].raw
             return b"+OK\r\n" + re.sub(rb"(?m)^\.", b"..", raw) + (b"" if raw.endswith(b"\n") else b"\r\n") + b".\r\n"
-        return b"+OK\r\n" if verb in ("USER", "PASS", "QUIT") else b"-ERR unknown\r\n"
+        well = verb in ("USER", "PASS", "QUIT") or (verb == "DELE" and self._forgetful.keeps_deleted)
+        return b"+OK\r\n" if well else b"-ERR unknown\r\n"
 
 
 def _matching(criteria: str, mails: Sequence[Kept]) -> list[int]:

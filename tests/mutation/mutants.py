@@ -23,21 +23,38 @@ _SQL = [
     (re.compile(r" - 1\b"), ""), (re.compile(r"\bmin\("), "max("), (re.compile(r"\bmax\("), "min("), (re.compile(r"\bNOT\b(?! NULL)"), ""),
 ]
 _IS_SQL = re.compile(r"\b(SELECT|WHERE|FILTER|JOIN|WHEN)\b|\bf\.\w+ ")
+_FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change. ``source`` is the whole module with it."""
+    """One change.
+
+    :param index: of the changed node among the module's places. :param change: which of that node's changes.
+    :param lines: first and last line of the statement around it, which a test must come to. :param text: that statement's source.
+    :param inside: it is in the body of a function; else it works when the module is imported.
+    """
 
     path: str
+    index: int
+    change: int
     line: int
     what: str
-    source: str
+    lines: tuple[int, int]
+    text: str
+    inside: bool
 
     @property
     def name(self) -> str:
         """Where and what, in a line."""
         return f"{self.path}:{self.line}: {self.what}"
+
+    def tree(self, source: str) -> ast.Module:
+        """``source``, which must be that of the module as it is, with the change."""
+        tree = ast.parse(source)
+        node, changes = next(islice(_places(tree), self.index, None))
+        made = _Replace(node, changes[self.change][1](copy.deepcopy(node))).visit(tree)
+        return ast.fix_missing_locations(made)
 
 
 Change = tuple[str, Callable[[ast.AST], ast.AST | None]]
@@ -45,23 +62,47 @@ Change = tuple[str, Callable[[ast.AST], ast.AST | None]]
 
 def mutants(path: str, source: str) -> list[Mutant]:
     """Every mutant of ``source``, in the order of its lines; none is the same program."""
-    plain, found = ast.unparse(ast.parse(source)), []
-    count = sum(1 for _ in _places(ast.parse(source)))
-    for index in range(count):
-        node, changes = next(islice(_places(ast.parse(source)), index, None))
-        made = (_applied(path, source, node, change, index) for change in changes)
-        found += [m for m in made if m is not None and m.source != plain]
-    return sorted(found, key=lambda m: (m.line, m.what))
+    tree, found = ast.parse(source), []
+    around = _statements(tree)
+    for index, (node, changes) in enumerate(_places(tree)):
+        statement, inside = around[id(node)]
+        first, last = _reach(statement)
+        text = " ".join(line.strip() for line in source.splitlines()[first - 1 : last])
+        for n, (what, make) in enumerate(changes):
+            if _differs(node, make(copy.deepcopy(node))):
+                found.append(Mutant(path, index, n, getattr(node, "lineno", 0), what, (first, last), text, inside))
+    return sorted(found, key=lambda m: (m.line, m.what, m.index, m.change))
 
 
-def _applied(path: str, source: str, node: ast.AST, change: Change, index: int) -> Mutant | None:
-    tree = ast.parse(source)
-    target, _ = next(islice(_places(tree), index, None))
-    made = _Replace(target, change[1](copy.deepcopy(target))).visit(tree)
-    try:
-        return Mutant(path, getattr(node, "lineno", 0), change[0], ast.unparse(ast.fix_missing_locations(made)))
-    except (ValueError, TypeError, AttributeError):
-        return None
+def _differs(node: ast.AST, by: ast.AST | None) -> bool:
+    return by is None or ast.dump(node) != ast.dump(by)
+
+
+def _statements(tree: ast.Module) -> dict[int, tuple[ast.stmt, bool]]:
+    """For each node: the innermost statement around it, and whether it is in a function's body."""
+    found: dict[int, tuple[ast.stmt, bool]] = {}
+
+    def walk(node: ast.AST, statement: ast.stmt | None, inside: bool) -> None:
+        if isinstance(node, ast.stmt):
+            statement = node
+        if statement is not None:
+            found[id(node)] = (statement, inside)
+        for field, value in ast.iter_fields(node):
+            body = inside or (isinstance(node, _FUNCTION | ast.Lambda) and field == "body")
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    walk(child, statement, body)
+
+    walk(tree, None, False)
+    return found
+
+
+def _reach(statement: ast.stmt) -> tuple[int, int]:
+    """The lines that run with ``statement``: of an ``if`` or a loop its head, of a function its whole body."""
+    body = getattr(statement, "body", None)
+    if body and not isinstance(statement, _FUNCTION):
+        return statement.lineno, max(statement.lineno, body[0].lineno - 1)
+    return statement.lineno, statement.end_lineno or statement.lineno
 
 
 class _Replace(ast.NodeTransformer):

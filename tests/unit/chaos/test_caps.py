@@ -28,6 +28,7 @@ def test_what_the_plan_allows_passes():
     check(plan(killed=2), (KILL, ("mx-0", "mx-1")), (DRAIN, ("w1",)))
     check(plan(nodes=NodeFaults(2, control_plane=True)), (DRAIN, ("w1", "cp")))
     check(plan(nodes=NodeFaults()), (KILL, ("mx-0",)))
+    check(replace(plan(), budget={"fault_minutes": 1}), (DRAIN, ("w1",)))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,8 @@ def test_what_the_plan_allows_passes():
         (plan(nodes=NodeFaults(1)), (fault("rolling_drain"), ("w1", "w2")), "would hit 2 nodes"),
         (plan(killed=0), (fault("attach_refused"), ("mx-0",)), "would kill 1 pods"),
         (replace(plan(), budget={"fault_minutes": 0.5}), (DRAIN, ("w1",)), "may last 60 s, the plan's budget allows 0.5 minutes"),
+        (replace(plan(), budget={}), (KILL, ("mx-0",)), "would kill 1 pods, the plan's budget allows 0"),
+        (replace(plan(), budget={"fault_minutes": 0.99}), (DRAIN, ("w1",)), "may last 60 s"),
     ],
 )
 def test_what_it_does_not_allow_is_refused(made, hit, why):

@@ -54,3 +54,15 @@ def test_every_action_refuses_by_hand(name, monkeypatch):
     extra = {key: 1 for key in KINDS[name].required if key != "component"}
     with pytest.raises(ActivityFailed, match="no lease"):
         getattr(actions, name)("mx", victims=["mx-0"], **extra)
+
+
+def test_only_its_owner_may_read_it_and_one_that_is_gone_ends_well(tmp_path):
+    with held(tmp_path / "lease", run_id="run", namespace="ns") as lease:
+        assert lease.path.stat().st_mode & 0o777 == 0o600
+        lease.path.unlink()
+
+
+@pytest.mark.parametrize("text", ["", "token", "token@", "@/path", "@"])
+def test_half_a_lease_is_none(text):
+    with pytest.raises(GuardRefused):
+        Lease.from_environment({VARIABLE: text})

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.chaos.undo import UndoLog, pending, recover
+from harness.chaos import undo
+from harness.chaos.undo import UndoLog, armed_in, describe, pending, recover
 from harness.errors import CleanupIncomplete, MailgaleError
+from harness.store.log import read_events
 
 
 class State:
@@ -114,7 +116,6 @@ def test_nothing_is_done_when_the_entry_cannot_be_written(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-
 @pytest.mark.parametrize("at", ["head", "block"])
 def test_a_damaged_log_is_never_called_clean(tmp_path, at):
     log = UndoLog(tmp_path / "undo.log", lambda entry: "")
@@ -145,3 +146,101 @@ def test_ctrl_c_while_undoing_lists_what_was_not_reached(tmp_path):
         recover(tmp_path, undo)
     assert [a.entry["thing"] for a in pending(tmp_path)] == ["b", "a"]
     assert recover(tmp_path, state.undo) == ["fix thing=b", "fix thing=a"]
+
+
+class Told:
+    """A mirror that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[object, ...]] = []
+
+    def armed(self, number, entry):
+        self.said.append(("armed", number, dict(entry)))
+
+    def undone(self, number):
+        self.said.append(("undone", number))
+
+
+def test_the_mirror_is_told_before_the_act_and_of_what_was_verified_only(tmp_path):
+    state, told = State(tmp_path, stuck="b"), Told()
+    log = UndoLog(tmp_path / "undo.log", state.undo, told)
+    first, second = break_things(log, tmp_path, "a", "b")
+    assert told.said == [("armed", 1, {"op": "fix", "thing": "a"}), ("armed", 2, {"op": "fix", "thing": "b"})]
+    log.undo(second)
+    assert len(told.said) == 2
+    log.undo(first)
+    assert told.said[2:] == [("undone", 1)]
+
+
+def test_nothing_is_done_when_the_mirror_refuses(tmp_path):
+    def refuse(number, entry):
+        raise MailgaleError("no cluster")
+
+    told = Told()
+    told.armed = refuse
+    with pytest.raises(MailgaleError, match="no cluster"):
+        UndoLog(tmp_path / "undo.log", lambda entry: "", told).arm("fix")
+
+
+def test_entry_and_directory_are_on_the_disk_before_the_act(tmp_path, monkeypatch):
+    """A power cut right behind ``arm`` keeps the entry: the file's name and its octets were synced, and no handle stays open."""
+    synced = []
+    real = os.fsync
+
+    def fsync(handle):
+        synced.append(os.fstat(handle).st_ino)
+        real(handle)
+
+    monkeypatch.setattr(undo.os, "fsync", fsync)
+    log = UndoLog(tmp_path / "undo.log", lambda entry: "")
+    assert tmp_path.stat().st_ino in synced
+    synced.clear()
+    handles = len(os.listdir("/proc/self/fd"))
+    for number in range(1, 4):
+        log.arm("fix", thing="a")
+        assert synced.count((tmp_path / "undo.log").stat().st_ino) >= number
+    assert len(os.listdir("/proc/self/fd")) == handles
+
+
+def test_every_entry_is_told_in_order_and_a_closed_log_says_so(tmp_path):
+    log = UndoLog(tmp_path / "undo.log", lambda entry: "")
+    first, second = break_things(log, tmp_path, "a", "b")
+    log.undo(first)
+    log.close()
+    assert [(a.id, a.entry["thing"]) for a in armed_in(tmp_path)] == [(1, "a"), (2, "b")]
+    assert [e["kind"] for e in read_events(tmp_path / "undo.log")][-1] == "log_closed"
+    assert describe(second.entry) == "fix thing=b"
+
+
+def test_each_recovery_notes_at_once_in_a_log_of_its_own(tmp_path):
+    state = State(tmp_path)
+    log = UndoLog(tmp_path / "undo.log", state.undo)
+    break_things(log, tmp_path, "a", "b")
+    log.close()
+    waiting = []
+
+    def slow(entry):
+        waiting.append([a.entry["thing"] for a in pending(tmp_path)])
+        return "" if entry["thing"] == "b" else "not yet"
+
+    with pytest.raises(CleanupIncomplete):
+        recover(tmp_path, slow)
+    assert waiting == [["b", "a"], ["a"]]
+    assert recover(tmp_path, state.undo, {1: "the janitor says so"}) == ["fix thing=a (the janitor says so; verified)"]
+    assert sorted(p.name for p in tmp_path.glob("undo*.log")) == ["undo-1.log", "undo-2.log", "undo.log"]
+    for name in ("undo-1.log", "undo-2.log"):
+        assert [e["kind"] for e in read_events(tmp_path / name)][-1] == "log_closed"
+
+
+def test_on_a_full_disk_everything_is_undone_unnoted(tmp_path, monkeypatch):
+    state = State(tmp_path)
+    log = UndoLog(tmp_path / "undo.log", state.undo)
+    break_things(log, tmp_path, "a", "b")
+    log.close()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(undo, "LogWriter", full)
+    assert recover(tmp_path, state.undo) == ["fix thing=b", "fix thing=a"]
+    assert len(pending(tmp_path)) == 2, "what could not be noted is tried again"

@@ -18,7 +18,19 @@ from harness.claims.student import quantile, share_at_most, welch, within
 from harness.cli import compare as command
 from harness.cli.main import cli
 from harness.errors import StoreDamaged, UsageError
-from harness.judge.compare import BETTER, OTHER, REGRESSION, SAME, UNKNOWN, VARYING, WORSE, compare
+from harness.judge.compare import (
+    BETTER,
+    OTHER,
+    REGRESSION,
+    SAME,
+    UNKNOWN,
+    VARYING,
+    WORSE,
+    Comparison,
+    LossBound,
+    _verdict,
+    compare,
+)
 from harness.judge.extract import ArmExtract, Extract, extract, read_extract
 from harness.model.outcome import Population
 from harness.selftest.builder import HistoryBuilder
@@ -225,3 +237,49 @@ def test_a_run_without_sound_evidence_is_no_baseline(tmp_path: Path, monkeypatch
     done = CliRunner().invoke(cli, ["baseline", "set", str(made.path)], standalone_mode=False)
     assert isinstance(done.exception, UsageError)
     assert command.BASELINE == "baseline"
+
+
+@pytest.mark.parametrize(("sense", "ratio", "own", "strict", "said"), [
+    (-1, 2.0, (1.5, 2.5), (1.2, 3.0), REGRESSION), (-1, 2.0, (1.5, 2.5), (0.9, 3.0), WORSE), (-1, 1.04, (1.02, 1.06), (1.01, 1.07), WORSE),
+    (-1, 1.05, (1.02, 1.08), (1.01, 1.09), REGRESSION), (-1, 0.5, (0.4, 0.6), (0.3, 0.7), BETTER), (1, 0.5, (0.4, 0.6), (0.3, 0.7), REGRESSION),
+    (1, 2.0, (1.5, 2.5), (1.2, 3.0), BETTER), (0, 2.0, (1.5, 2.5), (1.2, 3.0), OTHER), (-1, 2.0, (0.9, 2.5), (0.8, 3.0), SAME),
+    (-1, 1.2, (1.0, 1.5), (0.9, 1.6), SAME), (1, 0.9, (0.8, 1.0), (0.7, 1.1), SAME), (-1, 1.5, (1.1, 2.0), (1.0, 2.2), WORSE), (1, 0.5, (0.3, 0.8), (0.2, 1.0), WORSE),
+])
+def test_what_an_interval_says(sense: int, ratio: float, own: tuple[float, float], strict: tuple[float, float], said: str):
+    """An interval that touches 1 holds it; the effect counts from its bound on."""
+    assert _verdict(sense, ratio, own, strict, 0.05) == said
+
+
+@pytest.mark.parametrize(("custody", "said"), [(-1, "lost mail: at"), (0, "lost mail, 0 mails in the victims' custody: at"), (7, "lost mail, 7 mails in")])
+def test_a_bound_of_loss_in_words(custody: int, said: str):
+    text = LossBound("A", "1x", 30, 0, custody, 0.0953).text
+    assert text.startswith("A 1x: 0 of 30 faults ")
+    assert said in text
+    assert text.endswith("at most 10% per fault at 95 %")
+
+
+def test_what_a_broken_promise_is_called():
+    def told(before: float, now: float) -> list[tuple[str, float, float]]:
+        found = compare(run([{"lost": before}]), run([{"lost": now}, {"lost": 0.0}]))
+        return [(d.verdict, d.a, d.b) for d in found.differences if d.figure == "lost"]
+
+    assert told(0, 0) == []
+    assert told(0, 1) == [(REGRESSION, 0, 1)]
+    assert told(2, 0) == [(BETTER, 2, 0)]
+    assert told(2, 3) == [(OTHER, 2, 3)]
+    assert compare(run([]), run([{"lost": 1.0}])).differences == ()
+
+
+def test_conditions_that_differ_and_blocks_left_out_are_named():
+    a, b = run(spread(random.Random(3), 6), conditions={"seed": "1", "cores": "2"}, left_out=1), run(spread(random.Random(4), 6), conditions={"seed": "2", "cores": "2"})
+    found = compare(a, b)
+    assert (found.differs, found.left_out) == (("seed",), ("A 1x: 1 blocks without sound evidence left out",))
+
+
+@pytest.mark.parametrize(("count", "more"), [(1, ""), (3, ""), (5, ", and 2 more")])
+def test_the_sentence_names_three_regressions(count: int, more: str):
+    one = next(d for d in compare(run([{"lost": 0.0}]), run([{"lost": 1.0}])).differences if d.verdict == REGRESSION)
+    text = Comparison("a", "b", (one,) * count, ()).sentence
+    assert text == "REGRESSION: " + "; ".join(["lost in 1x 0 → 1"] * min(count, 3)) + f"{more}."
+    assert Comparison("a", "b", (), (), intervals=0).exit_code == 5
+    assert Comparison("a", "b", (), (), intervals=1).exit_code == 0

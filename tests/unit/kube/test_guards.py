@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from harness.cluster.api import Api as Kubectl
 from harness.errors import GuardRefused
 from harness.kube.client import Cluster
 from harness.kube.gateway import Gateway, Mutation
+from harness.kube.guards import Owner, check_lease, check_namespace, check_nodes_stay
+from harness.model.target import Node
 from tests.servers.fake_api import FakeApi
 from tests.unit.kube.conftest import NAMESPACE, OURS
 
@@ -29,6 +32,7 @@ MUTATIONS: dict[str, Callable[[Gateway], object]] = {
     "resize": lambda g: g.resize("mx-0", NAMESPACE, "mx", cpu="1"),
     "patch": lambda g: g.patch("v1", "ConfigMap", "c", NAMESPACE, {"data": {}}),
     "delete_namespace": lambda g: g.delete_namespace(NAMESPACE),
+    "token": lambda g: g.token("chaos", NAMESPACE, seconds=60),
 }
 CLUSTER_WIDE: dict[str, Callable[[Gateway], object]] = {
     "create_namespace": lambda g: g.create_namespace("mailgale-aaaa1111-new"),
@@ -160,8 +164,9 @@ def test_only_what_is_shared_by_name_may_be_another_checkouts(full: FakeApi, gat
 
 
 def test_nodes_are_changed_on_our_own_clusters_only(full: FakeApi, cluster: Cluster, gateway: Gateway):
-    with pytest.raises(GuardRefused, match="no such node"):
-        gateway.cordon("n2")
+    for on in (True, False):
+        with pytest.raises(GuardRefused, match="no such node"):
+            gateway.cordon("n2", on=on)
     with pytest.raises(GuardRefused, match="own kind clusters"):
         Gateway(Cluster(replace(cluster.target, kind="context")), "aaaa1111", "r1").cordon("n1")
     assert full.mutations == []
@@ -175,6 +180,14 @@ def test_nodes_are_changed_on_our_own_clusters_only(full: FakeApi, cluster: Clus
 def test_the_owner_labels_cannot_be_patched_away(full: FakeApi, gateway: Gateway, patch: object, how: str):
     with pytest.raises(GuardRefused, match="owner labels"):
         gateway.patch("v1", "ConfigMap", "c", NAMESPACE, patch, how=how)  # type: ignore[arg-type]
+    assert full.mutations == []
+
+
+def test_namespaces_have_their_own_ways(full: FakeApi, gateway: Gateway):
+    with pytest.raises(GuardRefused, match="namespaces are not patched"):
+        gateway.patch("v1", "Namespace", NAMESPACE, "", {"data": {}})
+    with pytest.raises(GuardRefused, match="by delete_namespace"):
+        gateway.delete("v1", "Namespace", NAMESPACE)
     assert full.mutations == []
 
 
@@ -210,3 +223,79 @@ def test_namespaces_of_other_names_are_not_made_and_foreign_ones_not_adopted(ful
     with pytest.raises(GuardRefused, match="not ours"):
         gateway.create_namespace("mailgale-aaaa1111-x")
     assert full.objects["/api/v1/namespaces/mailgale-aaaa1111-x"]["metadata"]["labels"] == {"owner": "somebody"}
+
+
+def test_another_runs_is_ours_only_where_every_run_is_meant():
+    theirs = {"labels": {**OURS, "mailgale.dev/run": "r2"}}
+    assert not Owner("aaaa1111", "r1").owns(theirs)
+    assert Owner("aaaa1111", "r1").owns(theirs, any_run=True)
+    assert not Owner("aaaa1111", "r1").owns({"labels": None}, any_run=True)
+
+
+def test_no_name_is_no_namespace_and_one_of_ours_is_given_back(full: FakeApi, cluster: Cluster):
+    with pytest.raises(GuardRefused, match="no namespace is named"):
+        check_namespace(cluster, "", Owner("aaaa1111", "r1"))
+    assert check_namespace(cluster, NAMESPACE, Owner("aaaa1111", "r1"))["metadata"]["name"] == NAMESPACE
+
+
+@pytest.mark.parametrize(("name", "labels", "why"), [
+    ("kube-scheduler", None, "is called mailgale"), ("mailgale-run", {"app": "x"}, "not ours"), ("mailgale-run", None, ""),
+    ("mailgale-run", {"app.kubernetes.io/managed-by": "mailgale"}, ""),
+])
+def test_a_lease_must_be_ours_by_name_and_label(full: FakeApi, cluster: Cluster, name: str, labels: dict[str, str] | None, why: str):
+    if labels is not None:
+        full.put(f"/apis/coordination.k8s.io/v1/namespaces/default/leases/{name}", {"metadata": {"name": name, "labels": labels}})
+    with pytest.raises(GuardRefused, match=why) if why else nullcontext():
+        check_lease(cluster, name)
+
+
+@pytest.mark.parametrize(("names", "may", "why"), [
+    (["c1"], [], "control plane is not touched"), (["c1"], ["control-plane"], ""), (["w1"], [], ""), (["w1", "w2"], [], "no node that takes pods"),
+    (["w1", "w2"], ["last-ready"], ""), (["w1", "w2"], ["control-plane"], "no node that takes pods"), (["w1", "n8"], [], "no such node"),
+])
+def test_enough_nodes_stay(full: FakeApi, cluster: Cluster, names: list[str], may: list[str], why: str):
+    nodes = {"c1": "control-plane", "w1": "worker", "w2": "worker"}
+    for path in [p for p in full.objects if p.startswith("/api/v1/nodes/")]:
+        del full.objects[path]
+    for name, role in nodes.items():
+        taint = [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}] if role == "control-plane" else []
+        ready = [{"type": "Ready", "status": "True"}]
+        full.put(f"/api/v1/nodes/{name}", {"metadata": {"name": name}, "spec": {"taints": taint}, "status": {"conditions": ready}})
+    known = Cluster(replace(cluster.target, nodes=tuple(Node(n, role, ("127.0.0.1",)) for n, role in nodes.items())))
+    with pytest.raises(GuardRefused, match=why) if why else nullcontext():
+        check_nodes_stay(known, names, may)
+
+
+LEASES: dict[str, Callable[[Gateway], object]] = {
+    "put_lease": lambda g: g.put_lease("mailgale-run", {}, {}, version=""), "delete_lease": lambda g: g.delete_lease("mailgale-run", version="1"),
+}
+
+
+@pytest.mark.parametrize("name", LEASES)
+def test_the_lease_has_the_same_guards(full: FakeApi, cluster: Cluster, gateway: Gateway, name: str):
+    with pytest.raises(GuardRefused, match="another cluster answers"):
+        LEASES[name](Gateway(Cluster(replace(cluster.target, uid="another")), "aaaa1111", "r1"))
+    full.put("/apis/coordination.k8s.io/v1/namespaces/default/leases/mailgale-run", {"metadata": {"name": "mailgale-run", "labels": {"app": "x"}}})
+    with pytest.raises(GuardRefused, match="not ours"):
+        LEASES[name](gateway)
+    assert full.mutations == []
+
+
+def test_a_namespace_that_is_gone_is_deleted_already(full: FakeApi, gateway: Gateway):
+    assert gateway.delete_namespace("mailgale-aaaa1111-gone") is False
+    assert full.mutations == []
+
+
+@pytest.mark.parametrize(("labels", "said"), [
+    ({**OURS, "mailgale.dev/run": "r2", "team": "x"}, r"it has \{[^}]*'mailgale.dev/run': 'r2'[^}]*\}, we are"), ({"team": "x"}, "it has no owner labels, we are"),
+])
+def test_whose_a_namespace_is_is_said(full: FakeApi, gateway: Gateway, labels: dict[str, str], said: str):
+    full.namespace(NAMESPACE, **labels)
+    with pytest.raises(GuardRefused, match=said) as refused:
+        gateway.delete("v1", "ConfigMap", "c", NAMESPACE)
+    assert "team" not in str(refused.value)
+
+
+def test_a_cluster_scoped_object_that_is_not_there_yet_is_made(full: FakeApi, gateway: Gateway):
+    gateway.apply([{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "mailgale-aaaa1111-new"}}], NAMESPACE)
+    assert "/api/v1/persistentvolumes/mailgale-aaaa1111-new" in full.objects

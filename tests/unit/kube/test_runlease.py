@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -38,7 +39,10 @@ def dead_here() -> str:
 
 def test_it_is_held_renewed_and_gone_at_the_end(api: FakeApi, gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runlease, "RENEW_S", 0.05)
-    with held(gateway, "aaaa1111") as one:
+    before: list[Holder] = []
+    with held(gateway, "aaaa1111", on_takeover=before.append) as one:
+        assert before == [], "there was nobody to displace"
+        assert api.objects[PATH]["spec"]["leaseDurationSeconds"] == 15, "the janitor acts after so long without a sign of life"
         one.name_run("r1")
         first = holder(gateway)
         assert first is not None
@@ -131,3 +135,59 @@ def test_what_cannot_be_evaluated_refuses(api: FakeApi, gateway: Gateway, spoil:
     with pytest.raises(GuardRefused):
         RunLease(gateway, "aaaa1111").acquire()
     assert not any(m in ("PATCH", "DELETE") for m, _ in api.mutations)
+
+
+def test_one_that_was_quicker_is_told_of_even_when_it_is_gone_again(api: FakeApi, gateway: Gateway):
+    api.failures["POST", PATH.removesuffix(f"/{NAME}")] = 409
+    with pytest.raises(GuardRefused, match="another run took the cluster's lease a moment ago"):
+        RunLease(gateway, "aaaa1111").acquire()
+
+
+def test_a_lease_that_was_deleted_is_lost(api: FakeApi, gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runlease, "RENEW_S", 0.05)
+    with held(gateway, "aaaa1111") as one:
+        del api.objects[PATH]
+        wait_for(lambda: one.lost, deadline_s=5, what="the loss", every_s=0.02)
+        assert one.lost == "deleted"
+
+
+def test_its_own_write_whose_answer_was_lost_loses_nothing(api: FakeApi, gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runlease, "RENEW_S", 0.05)
+    with held(gateway, "aaaa1111") as one:
+        api.put(PATH, api.objects[PATH])
+        before = one.renewed
+        wait_for(lambda: one.renewed > before, deadline_s=5, what="the next renewal", every_s=0.02)
+        one.check()
+
+
+def test_a_lease_that_nobody_holds_is_taken_without_a_word(api: FakeApi, gateway: Gateway):
+    api.put(PATH, lease("", age_s=900.0))
+    seen: list[Holder] = []
+    with held(gateway, "aaaa1111", on_takeover=seen.append):
+        assert seen == []
+
+
+def test_a_holder_of_another_make_is_named_as_it_is(api: FakeApi, gateway: Gateway):
+    api.put(PATH, lease("somebody else's words"))
+    with pytest.raises(GuardRefused, match="checkout bbbb2222, somebody else's words, renewed"):
+        RunLease(gateway, "aaaa1111").acquire()
+
+
+def test_nothing_is_renewed_behind_the_release(api: FakeApi, gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
+    """A renewal under way is waited for: it would make the lease anew."""
+    monkeypatch.setattr(runlease, "RENEW_S", 0.5)
+    under_way, ended, go = threading.Event(), threading.Event(), threading.Event()
+
+    def renew(self: RunLease) -> None:
+        under_way.set()
+        go.wait(5)
+        ended.set()
+
+    monkeypatch.setattr(RunLease, "_renew", renew)
+    one = RunLease(gateway, "aaaa1111")
+    one.acquire()
+    assert under_way.wait(5)
+    threading.Timer(0.1, go.set).start()
+    one.release()
+    assert ended.is_set()
+    assert PATH not in api.objects

@@ -22,7 +22,7 @@ from harness.selftest.builder import HistoryBuilder
 from harness.selftest.friday import friday_plan
 from harness.store.log import Damage, LogWriter, read_blocks
 from harness.store.ops import INVOKE
-from harness.store.run import RunDir
+from harness.store.run import RunDir, _difference
 
 #: Writes one row after the other and says so only once write(2) has returned, as the ledger does before a mail's first byte.
 WRITER = """
@@ -130,6 +130,17 @@ def test_any_file_cut_anywhere_is_seen(whole: RunDir):
         cuts = range(len(raw)) if len(raw) < 400 else sorted({0, 1, len(raw) - 1, *(rng.randrange(len(raw)) for _ in range(25))})
         for n in cuts:
             assert changed(path, raw[:n], whole), (path.name, n)
+
+
+def test_a_file_cut_at_any_octet_is_seen(tmp_path: Path):
+    """Every file of a run at every length that is not its own; whole runs as above only at some, since each look reads them all."""
+    run = HistoryBuilder(tmp_path, arms=["1x"], burst=40).write()
+    sealed = run._sealed_files()
+    assert isinstance(sealed, dict)
+    for name, entry in sealed.items():
+        for n in range(entry["bytes"] - 1, -1, -1):
+            os.truncate(run.path / name, n)
+            assert _difference(run.path / name, entry), (name, n)
 
 
 def test_any_bit_turned_anywhere_is_seen(whole: RunDir):
