@@ -124,7 +124,7 @@ def _on_one_node(fault: FaultSpec, seed: int, pods: Sequence[Pod]) -> list[Pod]:
 def _wanted(fault: FaultSpec, candidates: int) -> int:
     share = fault.target.get("share")
     if share is None:
-        return int(fault.target.get("pods", 1))
+        return int(fault.target.get("pods", KINDS[fault.kind].pods))
     if not 0 < float(share) <= 1 or "pods" in fault.target:
         raise GuardRefused(f"a share lies above 0 and is at most 1, and stands instead of pods; this is {share}", where=fault.name)
     return max(1, round(float(share) * candidates))

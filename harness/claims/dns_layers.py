@@ -47,10 +47,15 @@ def _layers(found: dict[str, Layer], count: int) -> dict[str, float | None]:
 
 
 def tcp_shares(found: dict[str, Layer]) -> dict[str, float | None]:
-    """Shares of TCP: to cluster DNS by kind of name, and to unbound. None where nothing was asked."""
+    """Shares of TCP: to cluster DNS by kind of name, and to unbound. None where nothing was asked.
+
+    The health probes of cluster DNS (NS of the root, over UDP, one for each exchange that failed) are left out of unbound's: they were most of what
+    came over UDP where caches forced TCP. Left in are unbound's own readiness probes, over TCP, six a minute.
+    """
     cluster, unbound = found[CLUSTER], found[UNBOUND]
     asked = unbound.counts.get("requests", {})
-    tcp, total = asked.get("tcp", 0.0), sum(asked.values())
+    tcp, udp = asked.get("tcp", 0.0), asked.get("udp", 0.0) - unbound.total("types", lambda kind: kind == "NS")
+    total = tcp + max(udp, 0.0)
     return {
         "dns_internal_tcp_share": _share(cluster, lambda zone: zone != ALL_ELSE, lambda t: t != "other"),
         "dns_reverse_tcp_share": _share(cluster, lambda zone: zone == ALL_ELSE, lambda t: t == "PTR"),

@@ -13,7 +13,7 @@ from harness.claims.dns_layers import dns_figures
 from harness.model.outcome import Deferral, Outcome, Proto, Stage, UserOp
 from harness.store.dnsflow import totals
 from harness.store.fates import kept_back, planted
-from harness.store.history import ArmHistory
+from harness.store.history import ArmHistory, Span
 from harness.store.latency import ordinary_latency
 from harness.store.queues import depth, drain_s, oldest_s
 from harness.store.rates import rates
@@ -118,7 +118,14 @@ def _load(arm: ArmHistory) -> dict[str, float | None]:
     return {
         "burst_s": burst.seconds if burst else None, "load_s": span.seconds if span else None,
         "throttled_share": throttled_share(arm, "mx"), "mailbox_throttled_share": throttled_share(arm, "mailbox"),
+        "host_cpu_share": _host_cpu(arm, span) if span else None,
     }
+
+
+def _host_cpu(arm: ArmHistory, span: Span) -> float | None:
+    """The mean share of the host's CPUs in use during the load: beside an arm without capture it says what capture costs."""
+    samples = [float(e["cpu_share"]) for e in arm.events("host") if span.begin <= e["t"] <= span.end]
+    return sum(samples) / len(samples) if samples else None
 
 
 def _dns(arm: ArmHistory) -> dict[str, float | None]:

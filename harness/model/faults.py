@@ -26,6 +26,7 @@ class FaultKind:
     :param ability: what the component must be able to suffer (``component.yaml``); "" = nothing special.
     :param targets: target kinds on which it works (``kind``, ``context``).
     :param evidence: what proves that it took place.
+    :param pods: how many are hit where a plan does not say.
     :param hits: what its victims are: ``pods``, ``nodes`` (that carry a pod of the component), ``every node`` (all workers but the edge's)
         or ``workloads``.
     """
@@ -38,6 +39,7 @@ class FaultKind:
     targets: tuple[str, ...] = ("kind", "context")
     evidence: str = ""
     hits: str = "pods"
+    pods: int = 1
 
 
 _COMPONENT = {
@@ -316,6 +318,7 @@ KINDS: Mapping[str, FaultKind] = {
         },
         required=("component", "strike"),
         ability="dns",
+        pods=2,
         evidence="the proxies' own counters of what they struck",
     ),
 }

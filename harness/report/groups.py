@@ -103,6 +103,7 @@ LOAD = (
     Entry("load_s", "load"),
     Entry("throttled_share", "CPU periods throttled, mx", brief=True),
     Entry("mailbox_throttled_share", "CPU periods throttled, mailbox"),
+    Entry("host_cpu_share", "CPUs of the host in use, mean"),
 )
 DNS_COUNTED = (
     Entry("dns_application_per_mail", "DNS queries per mail", brief=True),

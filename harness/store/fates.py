@@ -62,14 +62,14 @@ CREATE TABLE readable AS SELECT r.rcpt, coalesce(b.rounds = 2 AND b.complete, fa
 """
 _TRIES = f"""
 CREATE TABLE tries AS
-WITH i AS (SELECT mail, rcpt, count(*) AS n, min(t) AS t_first FROM invokes GROUP BY ALL),
+WITH i AS (SELECT mail, rcpt, count(*) AS n FROM invokes GROUP BY ALL),
 d AS (SELECT mail, rcpt, count(*) AS n, count(*) FILTER (outcome = {_OK}) AS n_ok, count(*) FILTER (outcome = {_INFO}) AS n_info,
         count(*) FILTER (outcome = {_FAIL} AND stage = {int(Stage.DOT)} AND code BETWEEN 400 AND 499) AS n_dot4,
         min(t) FILTER (outcome = {_OK}) AS t_ok, arg_max(CASE WHEN code = 0 AND enhanced >= 50000 THEN 550 ELSE code END, attempt) AS last_code
       FROM dones GROUP BY ALL)
 SELECT coalesce(i.mail, d.mail) AS mail, coalesce(i.rcpt, d.rcpt) AS rcpt, coalesce(i.n, 0) AS n_try, coalesce(d.n_ok, 0) AS n_ok,
   coalesce(d.n_info, 0) + greatest(coalesce(i.n, 0) - coalesce(d.n, 0), 0) AS n_info, coalesce(d.n_dot4, 0) AS n_dot4,
-  i.t_first, d.t_ok, coalesce(d.last_code, 0) AS last_code
+  d.t_ok, coalesce(d.last_code, 0) AS last_code
 FROM i FULL OUTER JOIN d ON i.mail = d.mail AND i.rcpt = d.rcpt
 """
 _OFFERED = """

@@ -19,10 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
 from harness.errors import StoreDamaged
 from harness.model.plan import Arm, Plan
+from harness.store.copies import CopyFeed
 from harness.store.log import Damage
 from harness.store.reader import Directory, LogContent, read_log
 from harness.store.run import ArmDir, RunDir
@@ -204,17 +203,9 @@ def _arm(run: RunDir, plan: Plan, blocks: int, where: ArmDir, scratch: Path) -> 
     if where.name not in plan.arm_names:
         raise StoreDamaged(f"the plan has no arm '{where.name}'", where=str(where.path))
     directory, tables = Directory(), Tables(scratch)
-    copies_path = scratch / f"{where.label}.ndjson"
-    logs: dict[str, LogContent] = {}
-    with copies_path.open("wb") as copies:
-        for path in sorted(where.path.glob("*.log")):
-            logs[path.name] = read_log(path, directory, tables.add_rows, copies)
-    damages = [d for content in logs.values() for d in content.damages]
-    try:
-        tables.add_copies(copies_path)
-    except duckdb.Error as error:
-        damages.append(Damage("census.log", 0, f"a copy that does not read: {str(error).splitlines()[0]}"))
-    copies_path.unlink()
+    copies = CopyFeed(tables, scratch, where.label)
+    logs = {path.name: read_log(path, directory, tables.add_rows, copies) for path in sorted(where.path.glob("*.log"))}
+    damages = [*(d for content in logs.values() for d in content.damages), *copies.close()]
     arm = ArmHistory(run.run_id, plan, plan.arm(where.name), where, blocks, tables, logs, tuple(damages), _kinds(logs))
     _fill(arm, directory)
     return arm

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,13 @@ class LogContent:
     closed: bool = False
 
 
-def read_log(path: Path, directory: Directory, rows: Callable[[int, Rows], None], copies: BinaryIO) -> LogContent:
+class Lines(Protocol):
+    """Takes whole lines of text."""
+
+    def write(self, text: bytes | memoryview, /) -> Any: ...
+
+
+def read_log(path: Path, directory: Directory, rows: Callable[[int, Rows], None], copies: Lines) -> LogContent:
     """Read ``path`` to its end or to its first damage.
 
     :param directory: takes the log's recipients and senders.
@@ -53,7 +59,7 @@ def read_log(path: Path, directory: Directory, rows: Callable[[int, Rows], None]
 
 
 class _Reader:
-    def __init__(self, path: Path, directory: Directory, rows: Callable[[int, Rows], None], copies: BinaryIO) -> None:
+    def __init__(self, path: Path, directory: Directory, rows: Callable[[int, Rows], None], copies: Lines) -> None:
         self.path, self.directory, self.sink, self.copies = path, directory, rows, copies
         self.content = LogContent(path.name)
         self.waiting: dict[int, list[bytes]] = {}
@@ -79,7 +85,8 @@ class _Reader:
     def _events(self, payload: bytes) -> str:
         copies = _leading_copies(payload)
         kind = "copy" if copies else ""
-        self.copies.write(payload[:copies])
+        if copies:
+            self.copies.write(memoryview(payload)[:copies])
         for line in payload[copies:].split(b"\n"):
             if line.startswith(_COPY):
                 self.copies.write(line + b"\n")

@@ -62,12 +62,12 @@ class Tables:
             self.con.unregister("chunk")
 
     def add_copies(self, path: Path) -> None:
-        """Append the census' copies, one JSON object per line in ``path``.
+        """Append the census' copies, one JSON object per line in ``path``; may run in a thread of its own beside :meth:`add_rows`.
 
         :raises duckdb.Error: a line does not read.
         """
         if path.stat().st_size:
-            self.con.execute(
+            self.con.cursor().execute(
                 f"INSERT INTO copies SELECT round, source, \"where\", lower(recipient), mail, lower(coalesce(sha, '')), uid,"
                 " coalesce(queue, ''), bounce_of, coalesce(orphan, false), coalesce(failed, []), flags"
                 f" FROM read_json('{path}', format='newline_delimited', columns={_COPY_FIELDS})"

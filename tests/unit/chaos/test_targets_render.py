@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,8 @@ from harness.chaos.targets import Resolved, faults_of, victims
 from harness.errors import GuardRefused, NotSupported
 from harness.kube.objects import Pod
 from harness.model.faults import CHOOSING, KINDS
+from harness.stack.catalogue import components
+from harness.support.checkout import Checkout
 from tests.unit.chaos.plans import COMPONENTS, fault, plan, target
 
 
@@ -32,6 +35,8 @@ def test_every_kind_is_an_action_with_these_arguments():
         assert set(parameters) - own == {*(set(kind.target) - CHOOSING), *kind.arguments}
         required = {n for n, p in parameters.items() if p.default is inspect.Parameter.empty}
         assert required == set(kind.required)
+        if "pods" in parameters:  # who chooses the victims goes by the table, who reads the plan by the action
+            assert parameters["pods"].default == kind.pods, name
 
 
 def test_the_same_seed_picks_the_same_ready_pods():
@@ -39,6 +44,15 @@ def test_the_same_seed_picks_the_same_ready_pods():
     assert len(picked) == 1
     assert "mx-1" not in next(iter(picked))
     assert len({victims(fault(name=f"f{n}"), 7, PODS, target(), COMPONENTS) for n in range(40)}) > 2
+
+
+def test_a_dns_fault_strikes_every_proxy_where_the_plan_says_no_number():
+    """With one of two struck, cluster DNS asks the other one, and a fault "of every question" is one of every second."""
+    proxies = [pod("dns-proxy-0", component="dns-proxy"), pod("dns-proxy-1", component="dns-proxy")]
+    known = components(Checkout.find())
+    spec = replace(fault("dns_fault"), target={"component": "dns-proxy"})
+    assert victims(spec, 7, proxies, target(), known) == ("dns-proxy-0", "dns-proxy-1")
+    assert victims(replace(spec, target={"component": "dns-proxy", "pods": 1}), 7, proxies, target(), known) in (("dns-proxy-0",), ("dns-proxy-1",))
 
 
 def test_nodes_exclude_the_edge_and_the_control_plane():

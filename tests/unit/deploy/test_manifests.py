@@ -285,14 +285,17 @@ def test_a_far_authority_stands_behind_both_resolvers_and_is_late() -> None:
     made = rendered("far-authority")
     env = {e["name"]: e.get("value") for e in pod(named(made, "StatefulSet", "unbound"))["containers"][0]["env"]}
     assert env["NSD_SERVICE_HOST"] == "$(FAR_AUTHORITY_SERVICE_HOST)"
+    assert env["QNAME_MINIMISATION"] == "no"
     env = {e["name"]: e.get("value") for e in pod(named(made, "Deployment", "far-authority"))["containers"][0]["env"]}
     assert env["BEFORE"] == "NSD"
-    assert [rule_of(r) for r in json.loads(env["RULES"])] == [Rule(Fault.DELAY, delay_s=0.1)]
+    assert [rule_of(r) for r in json.loads(env["RULES"])] == [Rule(Fault.DELAY, delay_s=0.5)]
 
 
 def test_unbound_has_the_slots_that_it_is_told() -> None:
     assert "incoming-num-tcp: ${INCOMING_NUM_TCP}" in (COMPONENTS / "dns" / "unbound.conf").read_text()
-    assert "INCOMING_NUM_TCP=${INCOMING_NUM_TCP:-10}" in (COMPONENTS / "dns" / "start").read_text()
+    start = (COMPONENTS / "dns" / "start").read_text()
+    assert "INCOMING_NUM_TCP=${INCOMING_NUM_TCP:-10}" in start
+    assert "QNAME_MINIMISATION=${QNAME_MINIMISATION:-yes}" in start
 
 
 @pytest.mark.parametrize(("variants", "forced"), [(("node-local-dns",), ["cluster", "reverse"]), (("node-local-dns", "node-local-dns-tcp"), ["cluster", "reverse", "others"])])

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import socket
+import ssl
 import time
+from pathlib import Path
 
 import pytest
 
 from harness.mail.deadlines import Deadlines
-from harness.mail.smtp import Endpoint, SessionOptions, start
+from harness.mail.smtp import Endpoint, SessionOptions, SmtpSession, start
 from harness.mail.sockets import HELD_OCTETS_MAX, PlainSocket, Poller, family_of
+from harness.mail.tls import client_context
+from tests.servers.certificates import make_certificate
 from tests.servers.mailservers import free_port
 from tests.servers.peers import Peer, serve, smtp
 from tests.unit.mail.drive import QUICK, Run, Seen, deliver, go, mail
@@ -21,7 +26,11 @@ class Owner:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.got = b""
-        self.over = asyncio.Event()
+        self.over, self.up = asyncio.Event(), asyncio.Event()
+
+    def encrypted(self) -> None:
+        self.told.append("encrypted")
+        self.up.set()
 
     def reached(self) -> None:
         self.told.append("reached")
@@ -226,3 +235,58 @@ def test_deadlines_are_noticed_in_time_and_only_when_passed() -> None:
     assert 0.14 < soon < 0.35
     assert 0.39 < later < 0.6
     assert (never, far) == (0, 0)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_megabyte_goes_both_ways_through_tls_past_a_peer_that_reads_late(tmp_path: Path, loop: str) -> None:
+    octets = bytes(range(256)) * 8192
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(*make_certificate(tmp_path))
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.3)
+        writer.write(await reader.readexactly(len(octets)))
+        await writer.drain()
+        writer.close()
+
+    async def work() -> Owner:
+        owner = Owner()
+        async with await asyncio.start_server(echo, sock=listener, ssl=served) as server:
+            one = PlainSocket(asyncio.get_running_loop(), owner, *server.sockets[0].getsockname(), socket.AF_INET, "", eager=True)
+            owner.reached = lambda: one.secure(client_context(), "")  # type: ignore[method-assign]
+            await owner.up.wait()
+            one._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+            for at in range(0, len(octets), 65536):
+                one.write(octets[at : at + 65536])
+            await asyncio.wait_for(owner.over.wait(), 10)
+            owner.over.clear()
+            while len(owner.got) < len(octets):
+                await asyncio.wait_for(asyncio.sleep(0.01), 10)
+            one.abort()
+        return owner
+
+    owner = go(work, loop)
+    assert owner.got == octets
+    assert (owner.told[0], owner.told[-1] in ("resume", "eof")) == ("encrypted", True)
+    assert {"pause", "resume"} <= set(owner.told)
+
+
+@pytest.mark.parametrize("way", ["start", "pull"])
+def test_a_closed_session_leaves_nothing_to_the_collector(way: str) -> None:
+    """With a connection for each mail what is left in cycles costs a collection every few hundred mails."""
+
+    async def work() -> tuple[list[tuple[str, str, int]], list[object]]:
+        async with serve(smtp()) as server:
+            gc.collect()
+            gc.disable()
+            try:
+                run = await deliver(server.port, [mail(), mail()], way=way)
+                outcomes, run.seen.session = run.outcomes(), None
+                del run
+                return outcomes, [type(o) for o in gc.get_objects() if isinstance(o, SmtpSession | PlainSocket)]
+            finally:
+                gc.enable()
+
+    assert go(work) == ([("OK", "DOT", 250)], [])

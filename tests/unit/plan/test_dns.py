@@ -55,12 +55,12 @@ PRICE = (CHECKOUT.root / "experiments" / "unbound-price.yaml").read_text()
 
 
 def test_look_ups_of_a_plan_survive_json_and_are_few_where_it_says_nothing():
-    assert plan_from_json(plan_to_json(find_plan(CHECKOUT, "unbound-price"))).look_ups_per_s == 16
+    assert plan_from_json(plan_to_json(find_plan(CHECKOUT, "unbound-price"))).look_ups_per_s == 20
     assert find_plan(CHECKOUT, "dns-faults").look_ups_per_s == 4
 
 
 @pytest.mark.parametrize(("old", "new", "says"), [
-    ("look_ups_per_s: 16", "look_ups_per_s: 0", "greater than 0"), ("look_ups_per_s: 16", "look_up_per_s: 25", "did you mean 'look_ups_per_s'?"),
+    ("look_ups_per_s: 20", "look_ups_per_s: 0", "greater than 0"), ("look_ups_per_s: 20", "look_up_per_s: 25", "did you mean 'look_ups_per_s'?"),
     ("      dns-path: {}\n      dns-lookups: {limits: {failed_share_max: 0.01}}\n", "", "nobody looks up names here"),
 ])
 def test_refusals_of_look_ups(tmp_path: Path, old: str, new: str, says: str):

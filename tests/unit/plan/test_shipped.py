@@ -70,7 +70,7 @@ def homeless(plan: Plan) -> list[str]:
 
 def within_caps(plan: Plan, arm: str) -> None:
     """Hold the faults of an arm against the plan's caps, every fault on another victim."""
-    hits = [(f, _victims(f.name, KINDS[f.kind].hits, int(f.target.get("pods", f.target.get("nodes", 1))))) for f in faults_of(plan, arm)]
+    hits = [(f, _victims(f.name, KINDS[f.kind].hits, int(f.target.get("pods", f.target.get("nodes", KINDS[f.kind].pods))))) for f in faults_of(plan, arm)]
     workers = tuple(Node(name, "worker", ("10.0.0.1",)) for _, victims in hits for name in victims)
     caps.check(plan, hits, Target("kind", "t", "/nowhere", "ctx", "uid", workers, (), (), ()), node_kinds=NODE_KINDS)
 

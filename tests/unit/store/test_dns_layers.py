@@ -30,15 +30,17 @@ def span_of(arm: ArmBuilder) -> tuple[float, float]:
     return at["load", "begin"], at["settle", "end"]
 
 
-def watched(arm: ArmBuilder, cluster: float, unbound: float, *, tcp: float = 0.0, reverse_tcp: float = 0.0, ms: float = 2.0, failed: int = 0) -> None:
-    """``cluster`` and ``unbound`` queries of mail; ``tcp`` of those for other names, ``reverse_tcp`` of 100 reverse ones by TCP."""
+def watched(arm: ArmBuilder, cluster: float, unbound: float, *, tcp: float = 0.0, reverse_tcp: float = 0.0, ms: float = 2.0, failed: int = 0,
+            probes: float = 0.0) -> None:
+    """``cluster`` and ``unbound`` queries of mail; ``tcp`` of those for other names, ``reverse_tcp`` of 100 reverse ones by TCP; ``probes`` of health."""
     begin, end = span_of(arm)
     for t, done in ((begin - 2, 0.0), (begin + 5, 0.5), (end + 1, 1.0)):
         counters(arm, "coredns", t, requests={
             "udp/MX/.": 1000 + done * (cluster - tcp), "tcp/MX/.": 500 + done * tcp, "udp/TXT/.": done * 900,
             "udp/PTR/.": done * (100 - reverse_tcp), "tcp/PTR/.": done * reverse_tcp,
         }, cache_hits={".": done * 30}, cache_misses={".": done * 10})
-        counters(arm, "unbound", t, requests={"udp": done * (unbound - tcp), "tcp": done * tcp}, types={"MX": done * unbound, "TXT": done * 77}, tcpusage={"now": done * 6})
+        counters(arm, "unbound", t, requests={"udp": done * (unbound - tcp + probes), "tcp": done * tcp}, tcpusage={"now": done * 6},
+                 types={"MX": done * unbound, "TXT": done * 77, "NS": done * probes})
     for n in range(200):
         outcome = "timeout" if n < failed else "NOERROR"
         arm.event("lookups.log", "lookup", begin + 1 + n * 0.05, pod="mx-0", server="169.254.20.10", name="d1", ms=ms, outcome=outcome, tcp=False)
@@ -63,7 +65,15 @@ def test_counters_are_differences_over_the_stretch(arm_of: Any) -> None:
     assert found["coredns"].requests(types=lambda t: t == "MX") == 800
     assert found["coredns"].requests(proto="tcp", types=lambda t: t == "MX") == 50
     assert found["unbound"].total("types") == 377
+    assert set(found["unbound"].counts["types"]) == {"MX", "TXT", "NS"}
     assert found["unbound"].tcp_slots_max == 6
+
+
+@pytest.mark.parametrize(("tcp", "probes", "share"), [(300, 500, 1.0), (150, 500, 0.5), (0, 500, 0.0), (300, 0, 1.0)])
+def test_health_probes_of_cluster_dns_are_no_queries_by_udp(arm_of: Any, tcp: float, probes: float, share: float) -> None:
+    """Each failed exchange brings one, so that they were a third of all where TCP was forced and slots were scarce."""
+    figures = arm_of(lambda a: watched(a, 800, 300, tcp=tcp, probes=probes), dns_figures)
+    assert figures["dns_unbound_tcp_share"] == pytest.approx(share)
 
 
 def test_a_server_that_is_started_again_begins_at_zero(arm_of: Any) -> None:
