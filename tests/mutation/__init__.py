@@ -9,5 +9,6 @@ must pass as they are, and once more with every module swapped for itself. ``equ
 Printed, for each area: killed of tried with a 95 % interval, and the survivors, which are gaps in the tests or belong into that list.
 ``--keep`` goes on with what was tried before: killed mutants are not tried again while their module is the same, survivors while the tests are.
 Limits: one change at a time; of the tests of ``plan.py`` only, none longer than 3 s, and of a mutant's tests the first 10 s: who survives that
-counts as a survivor. Kept kills are not tried again when a test is taken away.
+counts as a survivor. A test that only reads a constant runs no line of its module and is not chosen. Kept kills are not tried again when a
+test is taken away.
 """
