@@ -112,6 +112,7 @@ def test_slowed_mail_confirms_from_one_block_on_and_needs_the_fault(say, claim, 
     assert "no pair" in say(claim, hit_plan("kill_pod"), slow(kind, 5.0)).reason
 
 
+@pytest.mark.slow
 def test_six_blocks_decide_by_the_interval(say):
     assert say(t36, hit_plan("hog"), slow("hog", 5.0), blocks=6).result == ClaimResult.CONFIRMED
     assert say(t36, hit_plan("hog"), slow("hog", 0.0), blocks=6).result == ClaimResult.REFUTED

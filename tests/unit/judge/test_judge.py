@@ -126,6 +126,7 @@ def test_unknown_checks_and_claims_are_said(tmp_path: Path):
     assert verdict.findings[0].result == ClaimResult.UNDECIDED
 
 
+@pytest.mark.slow
 def test_blocks_are_told_apart_and_give_intervals(tmp_path: Path):
     b = HistoryBuilder(tmp_path, blocks=6)
     b.arm("1x", 3).lose(5)

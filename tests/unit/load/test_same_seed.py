@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WHAT = """
 import hashlib, random, sys
 from itertools import islice

@@ -74,6 +74,7 @@ def test_an_arm_that_was_not_run_is_in_the_matrix(tmp_path: Path):
     assert ("evidence-complete", "2x", "the arm was not run") in {(r.check, r.arm, r.reason) for r in sheet.notable}
 
 
+@pytest.mark.slow
 def test_blocks_give_intervals(tmp_path: Path):
     _, sheet, page = judged_and_reported(HistoryBuilder(tmp_path, blocks=6).write())
     assert sheet.ratios is not None
