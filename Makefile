@@ -35,7 +35,7 @@ test: setup
 	$(BIN)/pytest -m "not bench"
 
 test-fast: setup
-	$(BIN)/pytest -n auto --dist loadfile -m "not cluster and not bench and not slow"
+	$(BIN)/pytest -n $$(( $$(nproc) + 1 )) --dist loadfile -m "not cluster and not bench and not slow"
 
 bench: setup
 	@deploy/test-peers
